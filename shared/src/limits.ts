@@ -1,0 +1,28 @@
+/** Numbers both sides rely on. What an operator may change is a setting of the node; these are the defaults. */
+export const limits = {
+  /** Characters of an agent, project, task or event id. */
+  idLength: 128,
+  /** Ids in one filter. */
+  filterIds: 50,
+  /** Characters of the free text in a status change. */
+  messageLength: 16_384,
+  /** Bytes of one HTTP body or one client message. */
+  messageBytes: 1_048_576,
+  /** Bytes of terminal output in one event. */
+  chunkBytes: 4096,
+  /** How long a durable event can be replayed. */
+  replayWindowMs: 300_000,
+  /** How many durable events one replay sends, and how many entries a user's index keeps. */
+  replayMessages: 1000,
+  /** How long a repeated `event_id` is refused. */
+  eventIdMemoryMs: 300_000,
+  /** How long Redis may take to confirm a publish before it is an error. */
+  publishTimeoutMs: 1000,
+  /** How long an agent that says nothing more stays in snapshots. */
+  agentRetentionMs: 7 * 24 * 3_600_000,
+} as const;
+
+/** The window, and a fifth more: a reader that starts just inside the window finds its entries while it reads. */
+export function keptForMs(windowMs: number): number {
+  return Math.ceil(windowMs * 1.2);
+}

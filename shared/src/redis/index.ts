@@ -1,0 +1,3 @@
+export * from "./append.js";
+export * from "./keys.js";
+export * from "./script.js";

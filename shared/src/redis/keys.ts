@@ -1,0 +1,46 @@
+/**
+ * The only place that spells a Redis key or channel. `prefix` is `WS_KEY_PREFIX`; in Redis Cluster it is `{ws}`, so
+ * that everything the scripts touch together lies in one slot.
+ */
+export function redisKeys(prefix = "ws", busPrefix = "events:") {
+  return {
+    /** Stream: the log, and the stream of the Socket.IO streams adapter. */
+    events: `${prefix}:events`,
+    /** String: the last durable `sequence_id`. */
+    head: `${prefix}:events:head`,
+    /** String: the name of this history. Another name means: Redis came back without its data. */
+    epoch: `${prefix}:epoch`,
+    /** Hash `window_ms, max_replay`: written by the nodes, read by append.lua, so that all publishers agree. */
+    settings: `${prefix}:settings`,
+    /** String, expires: the `sequence_id` that an `event_id` was given. */
+    eventId: (eventId: string) => `${prefix}:event:${eventId}`,
+    /** Hash: an agent's last status. */
+    agent: (agentId: string) => `${prefix}:agent:${agentId}`,
+    /** Sorted set of agent ids, scored by the time of their last change (ms). */
+    projectAgents: (projectId: string) => `${prefix}:agents:${projectId}`,
+    projectAgentsPrefix: `${prefix}:agents:`,
+    /** Sorted set of user ids, scored by the time (ms) until which replay entries are written for them. */
+    audience: (projectId: string) => `${prefix}:audience:${projectId}`,
+    /** Hash project id → `sequence_id` after which the user's replay index holds every event of that project. */
+    audienceSince: (userId: string) => `${prefix}:audience:since:${userId}`,
+    /** Stream: a user's index into the log, one small entry per event the user could see. */
+    replay: (userId: string) => `${prefix}:replay:agent_status:${userId}`,
+    replayPrefix: `${prefix}:replay:agent_status:`,
+    /** Hash, TTL 24 h: one connection. */
+    connection: (connectionId: string) => `${prefix}:connections:${connectionId}`,
+    /** Sorted set of connection ids, scored by lease end (ms). */
+    userConnections: (userId: string) => `${prefix}:connections:user:${userId}`,
+    /** Hash: what a stock client's `pid` resumes. */
+    session: (pid: string) => `${prefix}:session:${pid}`,
+    /** Hash, TTL 60 s: one node. */
+    instance: (instanceId: string) => `${prefix}:instances:${instanceId}`,
+    /** String, TTL 15 s: `active`, `draining` or `shutdown`. */
+    instanceState: (instanceId: string) => `${prefix}:instances:${instanceId}:state`,
+    /** String, expires: the node that takes foreign bus messages in. */
+    busLease: `${prefix}:bus:lease`,
+    /** Channel of the event bus, both ways. */
+    bus: (eventType: string) => `${busPrefix}${eventType}`,
+  } as const;
+}
+
+export type RedisKeys = ReturnType<typeof redisKeys>;
