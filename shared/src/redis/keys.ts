@@ -38,6 +38,8 @@ export function redisKeys(prefix = "ws", busPrefix = "events:") {
     instanceState: (instanceId: string) => `${prefix}:instances:${instanceId}:state`,
     /** String, expires: the node that takes foreign bus messages in. */
     busLease: `${prefix}:bus:lease`,
+    /** What the streams adapter puts before its own request and response channels. */
+    adapterChannel: `${prefix}:adapter`,
     /** Channel of the event bus, both ways. */
     bus: (eventType: string) => `${busPrefix}${eventType}`,
   } as const;

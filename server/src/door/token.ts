@@ -1,0 +1,46 @@
+import { createSecretKey, type KeyObject } from "node:crypto";
+import jwt from "jsonwebtoken";
+import type { User } from "../access/policy.js";
+
+const MAX_USER_ID = 256;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the user id becomes part of Redis keys and log lines
+const CONTROL = /[\u0000-\u001f\u007f]/;
+
+export interface TokenRules {
+  secret: string;
+  audience: string;
+  issuer?: string | undefined;
+}
+
+/** Verifies tokens. A KeyObject, because with a plain string each verification costs sixteen times as much. */
+export function createTokenVerifier({
+  secret,
+  audience,
+  issuer,
+}: TokenRules): (token: string) => User | undefined {
+  const key: KeyObject = createSecretKey(Buffer.from(secret, "utf8"));
+
+  /** The user, or nothing: why a token is refused is not told to whoever sent it. */
+  return (token) => {
+    let claims: unknown;
+    try {
+      claims = jwt.verify(token, key, { algorithms: ["HS256"], audience, ...(issuer && { issuer }) });
+    } catch {
+      return undefined;
+    }
+    if (typeof claims !== "object" || claims === null) return undefined;
+    const { sub, exp } = claims as Record<string, unknown>;
+    if (typeof exp !== "number" || typeof sub !== "string") return undefined;
+    if (sub === "" || sub.length > MAX_USER_ID || CONTROL.test(sub)) return undefined;
+    return { id: sub, claims: claims as User["claims"] };
+  };
+}
+
+/**
+ * The one token of a request: from `?token=` or from `Authorization: Bearer`. None, or two that differ, is `undefined`.
+ */
+export function tokenOf(query: URLSearchParams, authorization: string | undefined): string | undefined {
+  const given = new Set(query.getAll("token"));
+  if (authorization !== undefined) given.add(/^Bearer +([^ ]+) *$/i.exec(authorization)?.[1] ?? "");
+  return given.size === 1 ? [...given][0] || undefined : undefined;
+}

@@ -1,0 +1,239 @@
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Envelope } from "@agentwire/shared";
+import { refusal } from "@agentwire/shared";
+import { type Appended, appendStatusChange, redisKeys } from "@agentwire/shared/redis";
+import { Server as Engine } from "engine.io";
+import express from "express";
+import type { Logger } from "pino";
+import { type Namespace, Server } from "socket.io";
+import { claimsPolicy } from "./access/claims.js";
+import type { Config } from "./config.js";
+import { openDoor } from "./door/listener.js";
+import { createOriginRule } from "./door/origin.js";
+import { createTokenVerifier } from "./door/token.js";
+import { Frame } from "./gate/frame.js";
+import { Outbox } from "./gate/outbox.js";
+import { parser } from "./gate/parser.js";
+import { Bus } from "./ingest/bus.js";
+import { BusLease } from "./ingest/bus-lease.js";
+import { publishRoute } from "./ingest/publish.js";
+import { refuseRoot, serveAgents } from "./node/agents.js";
+import { Hub } from "./node/hub.js";
+import { createJoin } from "./node/join.js";
+import { Presence } from "./node/presence.js";
+import { Uptime } from "./node/uptime.js";
+import { look } from "./node/watch.js";
+import { dashboardRoutes } from "./ops/dashboard.js";
+import { healthRoutes } from "./ops/health.js";
+import { createStreamAdapter } from "./redis/adapter.js";
+import { Audience } from "./redis/audience.js";
+import { connectRedis } from "./redis/clients.js";
+import { ensureEpoch, renewEpoch } from "./redis/epoch.js";
+import { Log } from "./redis/log.js";
+import { Marker } from "./redis/marker.js";
+import { Registry } from "./redis/registry.js";
+import { Replay } from "./redis/replay.js";
+import { resumePosition, Sessions } from "./redis/sessions.js";
+import { writeSettings } from "./redis/settings.js";
+import { Snapshots } from "./redis/snapshots.js";
+
+/** A client that joined no namespace is closed after this. */
+const CONNECT_TIMEOUT_MS = 10_000;
+
+export interface Gateway {
+  port: number;
+  /** Resolves when viewers are welcome. */
+  ready: Promise<void>;
+  /** Closes every connection as a transport close, and leaves nothing of this node in Redis. */
+  stop(): Promise<void>;
+}
+
+/** One node, put together: the only file that knows every folder. */
+export async function openGateway(config: Config, logger: Logger): Promise<Gateway> {
+  const keys = redisKeys(config.WS_KEY_PREFIX, config.EVENT_BUS_PREFIX);
+  const windowMs = config.WS_REPLAY_WINDOW_SECONDS * 1000;
+  const replayLimits = { windowMs, maxMessages: config.WS_MAX_REPLAY_MESSAGES };
+  const redis = connectRedis(config.REDIS_URL, logger);
+  const { commands } = redis;
+
+  const log = new Log(commands, keys);
+  const replay = new Replay(commands, keys, log, replayLimits);
+  const snapshots = new Snapshots(commands, keys);
+  const sessions = new Sessions(commands, keys, windowMs);
+  const audience = new Audience(commands, keys, windowMs);
+  const registry = new Registry(commands, keys, config.INSTANCE_ID, () => port());
+  const marker = new Marker(commands, keys);
+  const lease = new BusLease(commands, keys, config.INSTANCE_ID);
+
+  // The road: stream → hub → connection → outbox.
+  const stream = createStreamAdapter(
+    redis.stream,
+    keys,
+    { entry: (entry) => hub.entry(entry), marker: (token) => marker.seen(token) },
+    logger,
+  );
+  const io = new Server({
+    adapter: stream.factory as never,
+    parser: parser as never,
+    serveClient: false,
+    connectTimeout: CONNECT_TIMEOUT_MS,
+  });
+  const outgoing = (envelope: Envelope) => new Frame(agents, envelope);
+  const keepAudience = (user: string, projects: ReadonlySet<string>) => audience.keep(user, projects);
+
+  const join = createJoin({
+    sources: {
+      missedBy: (...about) => replay.missedBy(...about),
+      read: (ids) => replay.read(ids),
+      agentsOfProjects: (ids) => snapshots.ofProjects(ids),
+      agents: (ids) => snapshots.ofAgents(ids),
+    },
+    outgoing,
+    joined: ({ id }) =>
+      void presence.save(id).catch((error) => logger.warn({ err: String(error) }, "session not saved")),
+    failed: ({ id }, error) => logger.warn({ connection_id: id, err: String(error) }, "join interrupted"),
+  });
+  const hub = new Hub({
+    members: (room) => agents.adapter.rooms.get(room) ?? [],
+    outgoing,
+    join,
+    onRefill(because, connections) {
+      if (connections > 0) logger.warn({ because, connections }, "live delivery had a hole, refilling");
+    },
+  });
+  const presence = new Presence(
+    {
+      keepConnections: (records) => registry.keep(records),
+      removeConnections: (gone) => registry.remove(gone),
+      keepAudience,
+      saveSession: (pid, session) => sessions.save(pid, session),
+      noteProgress: (progress) => sessions.noteProgress(progress),
+    },
+    (connection) => hub.positionOf(connection),
+  );
+
+  const uptime = new Uptime({
+    async comeUp(signal) {
+      await writeSettings(commands, keys, replayLimits);
+      await marker.prove(stream.position, signal);
+      await lookForLoss();
+      await presence.restoreAll();
+      await registry.announce("active", presence.size);
+      await bus.start();
+    },
+    look: () => lookForLoss(),
+    async beat() {
+      await registry.announce("active", presence.size);
+      await presence.keepAll();
+    },
+    logger,
+  });
+  const lookForLoss = async () => {
+    const another = await look(hub, {
+      head: () => log.head(),
+      ensureEpoch: () => ensureEpoch(commands, keys),
+      renewEpoch: (former) => renewEpoch(commands, keys, former),
+    });
+    if (!another) return;
+    await writeSettings(commands, keys, replayLimits);
+    await presence.restoreAll();
+  };
+  commands.on("close", () => uptime.lost());
+
+  // The ways in for workers.
+  const confirmed = (appended: Appended | undefined): Appended => {
+    if (!appended) throw new Error("append without a lease cannot be refused");
+    return appended;
+  };
+  const bus = new Bus({
+    subscriber: redis.bus,
+    keys,
+    lease,
+    maxBytes: config.WS_MAX_MESSAGE_BYTES,
+    append: (change) => appendStatusChange(commands, keys, change, config.INSTANCE_ID),
+    logger,
+  });
+  const app = express()
+    .disable("x-powered-by")
+    .use(healthRoutes(() => uptime.state.name))
+    .use(
+      publishRoute({
+        serviceKeys: config.INTERNAL_SERVICE_KEY,
+        maxBytes: config.WS_MAX_MESSAGE_BYTES,
+        append: async (change) => confirmed(await appendStatusChange(commands, keys, change)),
+        logger,
+      }),
+    )
+    .use(dashboardRoutes());
+
+  // The door, and behind it the namespaces.
+  const interval = config.WS_HEARTBEAT_INTERVAL * 1000;
+  const engine = new Engine({
+    maxHttpBufferSize: config.WS_MAX_MESSAGE_BYTES,
+    pingInterval: interval,
+    pingTimeout: interval * (config.WS_HEARTBEAT_MAX_MISSED - 1) + config.WS_HEARTBEAT_TIMEOUT * 1000,
+  });
+  const http = createServer();
+  const admitted = openDoor(
+    http,
+    engine,
+    {
+      closed: () => {
+        if (uptime.state.name === "stopped") return refusal("DRAINING");
+        return uptime.state.name === "ready" ? undefined : refusal("UNAVAILABLE");
+      },
+      origin: createOriginRule(config.CORS_ORIGINS),
+      verify: createTokenVerifier({
+        secret: config.JWT_SECRET,
+        audience: config.JWT_AUDIENCE,
+        issuer: config.JWT_ISSUER,
+      }),
+      policy: claimsPolicy,
+      maxFilterIds: config.WS_MAX_FILTER_IDS,
+    },
+    app,
+    logger,
+  );
+  io.bind(engine);
+  refuseRoot(io);
+  const agents: Namespace = serveAgents(io, {
+    instanceId: config.INSTANCE_ID,
+    maxFilterIds: config.WS_MAX_FILTER_IDS,
+    visitor: admitted,
+    exit: (socket, offsets) => new Outbox(socket, offsets),
+    sources: {
+      async session(pid, userId, offset) {
+        const session = await sessions.load(pid);
+        if (!session) return "unknown";
+        if (session.user_id !== userId) return "foreign";
+        return { epoch: session.epoch, filters: session.filters, position: resumePosition(session, offset) };
+      },
+      missedBy: (...about) => replay.missedBy(...about),
+      now: () => hub.continuity,
+    },
+    keepAudience,
+    hub,
+    presence,
+    logger,
+  });
+
+  await new Promise<void>((resolve, reject) => {
+    http.once("error", reject).listen(config.PORT, config.HOST, resolve);
+  });
+  const port = () => (http.address() as AddressInfo).port;
+
+  return {
+    port: port(),
+    ready: uptime.start(),
+    async stop() {
+      uptime.stop();
+      http.close();
+      for (const id of presence.ids()) agents.sockets.get(id)?.conn.close();
+      await Promise.allSettled([presence.emptied(), bus.stop(), registry.leave()]);
+      await io.close();
+      http.closeAllConnections();
+      redis.close();
+    },
+  };
+}

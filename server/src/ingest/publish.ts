@@ -1,0 +1,84 @@
+import { createHash, timingSafeEqual } from "node:crypto";
+import { AgentwireError, type Refusal, refusal } from "@agentwire/shared";
+import { type Appended, parseStatusChange } from "@agentwire/shared/redis";
+import express, { type ErrorRequestHandler, type RequestHandler, type Response, type Router } from "express";
+import type { Logger } from "pino";
+import { z } from "zod";
+import { answerRequest } from "../door/answer.js";
+
+export const PUBLISH_PATH = "/api/v1/internal/ws/publish";
+
+export interface PublishOptions {
+  serviceKeys: string[];
+  maxBytes: number;
+  append(change: ReturnType<typeof parseStatusChange>): Promise<Appended>;
+  logger: Logger;
+}
+
+/** The ids stand beside the payload; in the payload they may be repeated, but not contradicted. */
+const Body = z.object({
+  event_type: z.literal("AGENT_STATUS_CHANGED"),
+  agent_id: z.unknown().optional(),
+  project_id: z.unknown().optional(),
+  task_id: z.unknown().optional(),
+  event_id: z.unknown().optional(),
+  payload: z.record(z.string(), z.unknown()),
+});
+
+/** `POST /api/v1/internal/ws/publish`: one durable event from a service that has a key. 202 means: it is in the log. */
+export function publishRoute({ serviceKeys, maxBytes, append, logger }: PublishOptions): Router {
+  const refuse = (res: Response, reason: Refusal) => answerRequest(res, reason);
+
+  // Keys are compared by their digests: those are of one length, and take the same time whatever is wrong.
+  const digest = (text: string) => createHash("sha256").update(text).digest();
+  const known = serviceKeys.map(digest);
+  const authenticate: RequestHandler = (req, res, next) => {
+    const key = req.get("X-Internal-Service-Key");
+    if (!key) return refuse(res, refusal("UNAUTHORIZED", "X-Internal-Service-Key is missing"));
+    const given = digest(key);
+    if (!known.some((one) => timingSafeEqual(one, given))) {
+      return refuse(res, refusal("FORBIDDEN", "X-Internal-Service-Key is not known"));
+    }
+    next();
+  };
+
+  const publish: RequestHandler = async (req, res) => {
+    const change = parseStatusChange(changeOf(req.body));
+    const appended = await append(change);
+    res.status(202).json(appended);
+  };
+
+  const onError: ErrorRequestHandler = (error, req, res, _next) => {
+    if (error instanceof AgentwireError) return refuse(res, refusal(error.code, error.message));
+    if (error?.type === "entity.too.large") return refuse(res, refusal("PAYLOAD_TOO_LARGE"));
+    if (error?.status >= 400 && error?.status < 500) {
+      return refuse(res, refusal("BAD_REQUEST", "the body is not valid JSON"));
+    }
+    logger.error({ err: error, service: req.get("X-Service-Name") }, "publish failed");
+    refuse(res, refusal("UNAVAILABLE"));
+  };
+
+  return express
+    .Router()
+    .post(PUBLISH_PATH, authenticate, express.json({ limit: maxBytes, type: () => true }), publish)
+    .all(PUBLISH_PATH, (_req, res) => refuse(res, refusal("BAD_REQUEST", "only POST")))
+    .use(onError);
+}
+
+function changeOf(body: unknown): unknown {
+  const parsed = Body.safeParse(body);
+  if (!parsed.success) {
+    const fields = parsed.error.issues.map((issue) => `${issue.path.join(".") || "body"}: ${issue.message}`);
+    throw new AgentwireError("INVALID_EVENT", fields.join("; "));
+  }
+  const { payload, event_type: _, ...ids } = parsed.data;
+  for (const [name, value] of Object.entries(ids)) {
+    if (name in payload && value !== undefined && payload[name] !== value) {
+      throw new AgentwireError("INVALID_EVENT", `${name}: differs from payload.${name}`);
+    }
+  }
+  return {
+    ...payload,
+    ...Object.fromEntries(Object.entries(ids).filter(([, value]) => value !== undefined)),
+  };
+}

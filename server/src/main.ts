@@ -1,0 +1,34 @@
+import { readConfig } from "./config.js";
+import { openGateway } from "./gateway.js";
+import { announceListening, createLogger } from "./ops/logger.js";
+
+/** Exit codes: 0 stopped as asked, 1 could not start, 2 bad settings. */
+async function main(): Promise<void> {
+  let config: ReturnType<typeof readConfig>;
+  try {
+    config = readConfig(process.env);
+  } catch (error) {
+    process.stderr.write(`agentwire: ${(error as Error).message}\n`);
+    process.exitCode = 2;
+    return;
+  }
+
+  const logger = createLogger(config.LOG_LEVEL, config.INSTANCE_ID);
+  const gateway = await openGateway(config, logger);
+  let stopping = false;
+  const stop = async (signal: NodeJS.Signals) => {
+    if (stopping) process.exit(1);
+    stopping = true;
+    logger.info({ signal }, "stopping");
+    await gateway.stop();
+  };
+  process.on("SIGTERM", stop).on("SIGINT", stop);
+
+  await gateway.ready;
+  if (!stopping) announceListening(logger, { port: gateway.port });
+}
+
+main().catch((error) => {
+  process.stderr.write(`agentwire: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exit(1);
+});

@@ -1,0 +1,135 @@
+import { setTimeout as pause } from "node:timers/promises";
+import {
+  type Envelope,
+  laterSequence,
+  matches,
+  type PayloadOf,
+  SEQUENCE_START,
+  type SequenceId,
+} from "@agentwire/shared";
+import type { Connection, Outgoing } from "./connection.js";
+import { createTurns } from "./turns.js";
+
+type Loss = NonNullable<PayloadOf<"REPLAY_END">["reason"]>;
+type AgentState = PayloadOf<"SNAPSHOT">["agents"][number];
+
+export interface History {
+  epoch: string;
+  missed: { id: SequenceId; event_type: string; agent_id: string; project_id: string; new_status?: string }[];
+  to: SequenceId;
+  loss?: Loss;
+}
+
+/** What a join needs from storage. Each may fail while Redis is away; none may answer with less than it was asked for. */
+export interface JoinSources {
+  missedBy(
+    userId: string,
+    projects: ReadonlySet<string>,
+    after: SequenceId,
+    epoch?: string,
+  ): Promise<History>;
+  read(ids: SequenceId[]): Promise<({ envelope: Envelope } | undefined)[]>;
+  agentsOfProjects(projectIds: string[]): Promise<AgentState[]>;
+  agents(agentIds: string[]): Promise<AgentState[]>;
+}
+
+export interface JoinOptions {
+  sources: JoinSources;
+  outgoing(envelope: Envelope): Outgoing;
+  /** Called when a connection is live, again after each refill. */
+  joined(connection: Connection): void;
+  failed(connection: Connection, error: unknown): void;
+}
+
+const PAGE = 100;
+const RETRY_MS = 250;
+/** A node whose every connection must be refilled reads for so many at once; Redis answers each in time. */
+const AT_ONCE = 32;
+
+/** How a connection begins: with a snapshot, or after its position, of which `known` was read before it had its rooms. */
+export type Start = { name: "first" } | { name: "resume"; known?: History };
+
+/**
+ * Stitches history to live, and is the only code that may. The connection is in its rooms and holds live events back;
+ * what it missed is read from Redis after that, so the two overlap and nothing falls between them; what comes twice is
+ * known by its `sequence_id`. Also refills a connection whose live delivery had a hole.
+ */
+export function createJoin({ sources, outgoing, joined, failed }: JoinOptions) {
+  const inTurn = createTurns(AT_ONCE);
+
+  async function snapshot({ exit, filters, projects, position }: Connection): Promise<void> {
+    const { agent_ids, project_ids } = filters;
+    const states = await (agent_ids.length > 0
+      ? sources.agents(agent_ids)
+      : sources.agentsOfProjects(project_ids.length > 0 ? project_ids : [...projects]));
+    const event_type = "AGENT_STATUS_CHANGED";
+    exit.say("SNAPSHOT", {
+      agents: states.filter(
+        (agent) =>
+          projects.has(agent.project_id) &&
+          matches(filters, { event_type, ...agent, new_status: agent.status }),
+      ),
+      sequence_id: position,
+    });
+  }
+
+  /** Sends what of this history the connection wants. Returns how many events that were, and what is missing. */
+  async function send(
+    connection: Connection,
+    history: History,
+  ): Promise<{ count: number; loss: Loss | undefined }> {
+    const { exit } = connection;
+    // Positions in another history are no positions in this one.
+    if (history.loss === "history_lost") connection.position = SEQUENCE_START;
+    connection.epoch = history.epoch;
+    const wanted = history.missed.filter((event) => connection.wants(event)).map(({ id }) => id);
+    let { loss } = history;
+    let count = 0;
+    for (let start = 0; start < wanted.length && exit.open; start += PAGE) {
+      for (const entry of await sources.read(wanted.slice(start, start + PAGE))) {
+        if (entry) {
+          connection.pass(outgoing(entry.envelope));
+          count++;
+        } else loss ??= "trimmed";
+      }
+      await exit.writable();
+    }
+    connection.position = laterSequence(connection.position, history.to);
+    return { count, loss };
+  }
+
+  async function replay(connection: Connection, known?: History): Promise<void> {
+    const { exit, userId, projects } = connection;
+    exit.say("REPLAY_START", { from: connection.position });
+    const before = known && (await send(connection, known));
+    const rest = await send(
+      connection,
+      await sources.missedBy(userId, projects, connection.position, connection.epoch),
+    );
+    const loss = before?.loss ?? rest.loss;
+    const count = (before?.count ?? 0) + rest.count;
+    exit.say("REPLAY_END", {
+      to: connection.position,
+      count,
+      complete: !loss,
+      ...(loss && { reason: loss }),
+    });
+    if (loss) await snapshot(connection);
+  }
+
+  return async (connection: Connection, start: Start): Promise<void> => {
+    let step = () => (start.name === "first" ? snapshot(connection) : replay(connection, start.known));
+    while (connection.exit.open) {
+      try {
+        await inTurn(step);
+        if (connection.goLive()) return joined(connection);
+        step = () => replay(connection);
+      } catch (error) {
+        // Redis is away: the connection keeps its position, and what comes live is held back until it is there again.
+        failed(connection, error);
+        if (start.name === "resume") step = () => replay(connection);
+        await pause(RETRY_MS);
+      }
+    }
+  };
+}

@@ -1,0 +1,153 @@
+import { type Filters, SEQUENCE_START, type SequenceId } from "@agentwire/shared";
+import type { Connection } from "./connection.js";
+
+/** One connection as the rest of the cluster knows it. */
+export interface Member {
+  connection: Connection;
+  pid: string;
+  /** Where its session began, in the history that its connection now is in. */
+  began: { epoch: string; position: SequenceId };
+  connectedAt: string;
+  ip: string;
+  transport(): string;
+}
+
+/** What presence needs of storage. */
+export interface PresenceStore {
+  keepConnections(
+    records: {
+      connection_id: string;
+      user_id: string;
+      connected_at: string;
+      ip: string;
+      transport: string;
+      encoding: string;
+      filters: Filters;
+      last_sequence_id: SequenceId;
+    }[],
+  ): Promise<void>;
+  removeConnections(gone: { connection_id: string; user_id: string }[]): Promise<void>;
+  keepAudience(userId: string, projects: ReadonlySet<string>): Promise<void>;
+  saveSession(
+    pid: string,
+    session: {
+      user_id: string;
+      epoch: string;
+      connection_id: string;
+      began: SequenceId;
+      last_sent: SequenceId;
+      as_of: SequenceId;
+      filters: Filters;
+    },
+  ): Promise<void>;
+  noteProgress(
+    progress: { pid: string; connection_id: string; last_sent: SequenceId; as_of: SequenceId }[],
+  ): Promise<void>;
+}
+
+const PAGE = 500;
+
+/** Keeps what Redis says about this node's connections true: records, leases, audience, sessions. */
+export class Presence {
+  readonly #members = new Map<string, Member>();
+  readonly #leaving = new Set<Promise<void>>();
+
+  constructor(
+    private readonly store: PresenceStore,
+    private readonly positionOf: (connection: Connection) => SequenceId,
+  ) {}
+
+  get size(): number {
+    return this.#members.size;
+  }
+
+  ids(): string[] {
+    return [...this.#members.keys()];
+  }
+
+  /** Resolves when the last record is removed; each goes when its connection closes. */
+  async emptied(): Promise<void> {
+    await Promise.all(this.#leaving);
+  }
+
+  add(member: Member): void {
+    this.#members.set(member.connection.id, member);
+  }
+
+  /** Writes what another node needs to go on with this connection. */
+  async save(id: string): Promise<void> {
+    const member = this.#members.get(id);
+    if (!member) return;
+    const { connection, pid, began } = member;
+    // A connection that was carried over into another history begins with that history.
+    if (connection.epoch !== began.epoch)
+      member.began = { epoch: connection.epoch, position: SEQUENCE_START };
+    await Promise.all([
+      this.store.keepConnections([this.#record(member)]),
+      this.store.saveSession(pid, {
+        user_id: connection.userId,
+        epoch: member.began.epoch,
+        connection_id: id,
+        began: member.began.position,
+        last_sent: connection.lastSent,
+        as_of: this.positionOf(connection),
+        filters: connection.filters,
+      }),
+    ]);
+  }
+
+  /** The record goes; the session stays for the window, for the client to come back to. */
+  async remove(id: string): Promise<void> {
+    const member = this.#members.get(id);
+    if (!member) return;
+    this.#members.delete(id);
+    const progress = this.#progress(member);
+    const gone = [{ connection_id: id, user_id: member.connection.userId }];
+    const leaving = Promise.all([
+      this.store.removeConnections(gone),
+      this.store.noteProgress([progress]),
+    ]).then(() => {});
+    this.#leaving.add(leaving);
+    await leaving.finally(() => this.#leaving.delete(leaving));
+  }
+
+  /** One round of the heartbeat: leases, audience and how far each connection has come. */
+  async keepAll(): Promise<void> {
+    const members = [...this.#members.values()];
+    for (let start = 0; start < members.length; start += PAGE) {
+      const page = members.slice(start, start + PAGE);
+      await this.store.keepConnections(page.map((member) => this.#record(member)));
+      await this.store.noteProgress(page.map((member) => this.#progress(member)));
+      const users = new Map(page.map(({ connection }) => [connection.userId, connection.projects]));
+      await Promise.all([...users].map(([user, projects]) => this.store.keepAudience(user, projects)));
+    }
+  }
+
+  /** Writes everything again, for a Redis that came back without it. */
+  async restoreAll(): Promise<void> {
+    await this.keepAll();
+    for (const id of this.#members.keys()) await this.save(id);
+  }
+
+  #progress({ pid, connection }: Member) {
+    return {
+      pid,
+      connection_id: connection.id,
+      last_sent: connection.lastSent,
+      as_of: this.positionOf(connection),
+    };
+  }
+
+  #record({ connection, connectedAt, ip, transport }: Member) {
+    return {
+      connection_id: connection.id,
+      user_id: connection.userId,
+      connected_at: connectedAt,
+      ip,
+      transport: transport(),
+      encoding: "json",
+      filters: connection.filters,
+      last_sequence_id: connection.lastSent,
+    };
+  }
+}

@@ -1,0 +1,86 @@
+import { randomBytes } from "node:crypto";
+import { type Filters, isSequenceId, type SequenceId } from "@agentwire/shared";
+import type { History, Start } from "./join.js";
+
+/** What a client says about where it was. */
+export interface Claim {
+  userId: string;
+  projects: ReadonlySet<string>;
+  filters: Filters;
+  /** From the CONNECT packet; a stock client sends both by itself. Not to be trusted. */
+  pid: unknown;
+  offset: unknown;
+  /** From the handshake query. */
+  lastSequenceId?: SequenceId | undefined;
+  epoch?: string | undefined;
+}
+
+/** Where a connection begins. */
+export interface Beginning {
+  pid: string;
+  /** True when the client's own `pid` goes on and everything it missed follows. */
+  recovered: boolean;
+  filters: Filters;
+  epoch: string;
+  position: SequenceId;
+  start: Start;
+}
+
+export interface ResumeSources {
+  /** The position that this user's session resumes from; nothing for a session that is unknown or somebody else's. */
+  session(
+    pid: string,
+    userId: string,
+    offset: unknown,
+  ): Promise<{ epoch: string; position: SequenceId; filters: Filters } | "unknown" | "foreign">;
+  missedBy(
+    userId: string,
+    projects: ReadonlySet<string>,
+    after: SequenceId,
+    epoch?: string,
+  ): Promise<History>;
+  /** The history and the last event that this node has handled. */
+  now(): { epoch: string; last: SequenceId };
+}
+
+const PID = /^[A-Za-z0-9_-]{20,64}$/;
+
+/** Decides where a client that comes in begins: after what it has, where that can be known, or with a snapshot. */
+export async function beginning(claim: Claim, sources: ResumeSources): Promise<Beginning> {
+  const { userId, projects, filters, offset } = claim;
+  const pid = typeof claim.pid === "string" && PID.test(claim.pid) ? claim.pid : undefined;
+  const session = pid ? await sources.session(pid, userId, offset) : "unknown";
+  const fresh = () => randomBytes(18).toString("base64url");
+
+  if (typeof session === "object") {
+    const known = await sources.missedBy(userId, projects, session.position, session.epoch);
+    const { position, epoch } = session;
+    const recovered = !known.loss;
+    return {
+      pid: recovered && pid ? pid : fresh(),
+      recovered,
+      filters: session.filters,
+      epoch,
+      position,
+      start: { name: "resume", known },
+    };
+  }
+
+  // Without a session of its own a client still knows its position. Somebody else's session gives it nothing.
+  const position =
+    session === "foreign" ? undefined : pid && isSequenceId(offset) ? offset : claim.lastSequenceId;
+  if (position !== undefined) {
+    const known = await sources.missedBy(userId, projects, position, claim.epoch);
+    return {
+      pid: fresh(),
+      recovered: !known.loss,
+      filters,
+      epoch: claim.epoch ?? known.epoch,
+      position,
+      start: { name: "resume", known },
+    };
+  }
+
+  const { epoch, last } = sources.now();
+  return { pid: fresh(), recovered: false, filters, epoch, position: last, start: { name: "first" } };
+}

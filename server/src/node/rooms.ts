@@ -1,0 +1,9 @@
+import { agentRoom, type Filters, projectRoom } from "@agentwire/shared";
+
+/** The rooms of a connection: those of its filters, or of all its projects where it names neither agents nor projects. */
+export function roomsOf({ agent_ids, project_ids }: Filters, projects: ReadonlySet<string>): string[] {
+  // With both filters the agents' rooms are enough: whatever passes both is heard there.
+  if (agent_ids.length > 0) return agent_ids.map(agentRoom);
+  if (project_ids.length > 0) return project_ids.map(projectRoom);
+  return [...projects].map(projectRoom);
+}

@@ -1,0 +1,91 @@
+import { setTimeout as pause } from "node:timers/promises";
+import type { Logger } from "pino";
+
+/**
+ * - `starting`: Redis was not there yet, or this node's reader has not proven that it reads
+ * - `ready`: viewers are welcome
+ * - `away`: Redis is gone; viewers that are here stay
+ * - `stopped`: for good
+ */
+export type Readiness = { name: "starting" } | { name: "ready" } | { name: "away" } | { name: "stopped" };
+
+export interface ReadinessOptions {
+  /** Everything between "Redis answers" and "viewers are welcome"; again after each outage. Safe to repeat. */
+  comeUp(signal: AbortSignal): Promise<void>;
+  /** A look at what this node may have missed, each second. */
+  look(): Promise<void>;
+  /** Renews what would expire, each five seconds. */
+  beat(): Promise<void>;
+  logger: Logger;
+}
+
+const LOOK_MS = 1000;
+const BEAT_MS = 5000;
+const RETRY_MS = 200;
+
+/** Brings the node up when Redis is there, notices when it is not, and brings it up again. */
+export class Uptime {
+  #state: Readiness = { name: "starting" };
+  readonly #stopped = new AbortController();
+  #lastBeat = 0;
+
+  constructor(private readonly options: ReadinessOptions) {}
+
+  get state(): Readiness {
+    return this.#state;
+  }
+
+  /** To be called when the connection to Redis is lost: the next look may be a second away. */
+  lost(): void {
+    if (this.#state.name !== "ready") return;
+    this.options.logger.warn("redis is away");
+    this.#state = { name: "away" };
+  }
+
+  /** Runs until {@link stop}; resolves when the node is ready for the first time. */
+  async start(): Promise<void> {
+    await this.#untilReady();
+    void this.#run();
+  }
+
+  stop(): void {
+    this.#state = { name: "stopped" };
+    this.#stopped.abort();
+  }
+
+  async #untilReady(): Promise<void> {
+    const { signal } = this.#stopped;
+    while (!signal.aborted && this.#state.name !== "ready") {
+      try {
+        await this.options.comeUp(signal);
+        if (!signal.aborted) this.#state = { name: "ready" };
+        this.#lastBeat = Date.now();
+      } catch (error) {
+        this.options.logger.debug({ err: String(error) }, "not ready yet");
+        await pause(RETRY_MS);
+      }
+    }
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopped;
+    while (!signal.aborted) {
+      await pause(LOOK_MS, undefined, { ref: false });
+      if (signal.aborted) return;
+      try {
+        if (this.#state.name !== "ready") {
+          await this.#untilReady();
+          this.options.logger.info("redis is back");
+        }
+        await this.options.look();
+        if (Date.now() - this.#lastBeat >= BEAT_MS) {
+          await this.options.beat();
+          this.#lastBeat = Date.now();
+        }
+      } catch (error) {
+        this.options.logger.warn({ err: String(error) }, "redis did not answer");
+        this.lost();
+      }
+    }
+  }
+}

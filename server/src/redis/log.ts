@@ -1,0 +1,74 @@
+import { SEQUENCE_START, type SequenceId } from "@agentwire/shared";
+import type { RedisKeys } from "@agentwire/shared/redis";
+import type { Redis } from "ioredis";
+import { decodeEntry, fieldsOf, isDurable, type LogEntry } from "./entry.js";
+import { replies } from "./pipeline.js";
+
+type StreamReply = [id: SequenceId, fields: string[]][];
+
+const PAGE = 500;
+
+/** Reads the log, `ws:events`. */
+export class Log {
+  constructor(
+    private readonly redis: Redis,
+    private readonly keys: RedisKeys,
+  ) {}
+
+  /** The entries at these ids, in their order; `undefined` where one is gone. */
+  async read(ids: SequenceId[]): Promise<(LogEntry | undefined)[]> {
+    const pipeline = this.redis.pipeline();
+    for (const id of ids) pipeline.xrange(this.keys.events, id, id);
+    return ((await replies(pipeline)) as StreamReply[]).map((found) => {
+      const [id, flat] = found[0] ?? [];
+      return id && flat ? decodeEntry(id, fieldsOf(flat)) : undefined;
+    });
+  }
+
+  /** `prev` of the first durable event after this position; `undefined` when there is none. */
+  async prevOfNext(after: SequenceId): Promise<SequenceId | undefined> {
+    for (let from = after; ; ) {
+      const page = (await this.redis.xrange(this.keys.events, `(${from}`, "+", "COUNT", 10)) as StreamReply;
+      for (const [id, flat] of page) {
+        const raw = fieldsOf(flat);
+        if (isDurable(raw)) return raw.prev;
+        from = id;
+      }
+      if (page.length < 10) return undefined;
+    }
+  }
+
+  /**
+   * Durable events after a position, newest first, page by page.
+   * Entries that cannot be decoded are passed over: the reader has logged them when they came.
+   */
+  async *newestFirst(after: SequenceId): AsyncGenerator<LogEntry[]> {
+    for (let end = "+"; ; ) {
+      const page = (await this.redis.xrevrange(
+        this.keys.events,
+        end,
+        `(${after}`,
+        "COUNT",
+        PAGE,
+      )) as StreamReply;
+      yield page.flatMap(([id, flat]) => {
+        const raw = fieldsOf(flat);
+        if (!isDurable(raw)) return [];
+        try {
+          return [decodeEntry(id, raw)];
+        } catch {
+          return [];
+        }
+      });
+      const last = page.at(-1)?.[0];
+      if (page.length < PAGE || !last) return;
+      end = `(${last}`;
+    }
+  }
+
+  /** The last durable event's id and the history's name. */
+  async head(): Promise<{ head: SequenceId; epoch: string | null }> {
+    const [head, epoch] = await this.redis.mget(this.keys.head, this.keys.epoch);
+    return { head: head ?? SEQUENCE_START, epoch: epoch ?? null };
+  }
+}

@@ -1,0 +1,90 @@
+import { hostname } from "node:os";
+import type { Filters, SequenceId } from "@agentwire/shared";
+import type { RedisKeys } from "@agentwire/shared/redis";
+import type { Redis } from "ioredis";
+import { replies } from "./pipeline.js";
+
+/** `ws:connections:{connection_id}`. */
+export interface ConnectionRecord {
+  connection_id: string;
+  user_id: string;
+  connected_at: string;
+  ip: string;
+  transport: string;
+  encoding: string;
+  filters: Filters;
+  last_sequence_id: SequenceId;
+}
+
+export type InstanceState = "active" | "draining" | "shutdown";
+
+const CONNECTION_TTL_S = 24 * 3600;
+const INSTANCE_TTL_S = 60;
+/** A node that says nothing for this long is taken for dead. */
+const LEASE_MS = 15_000;
+
+/** Who is here: this node and its connections, as other nodes and operators see them in Redis. */
+export class Registry {
+  constructor(
+    private readonly redis: Redis,
+    private readonly keys: RedisKeys,
+    private readonly instanceId: string,
+    private readonly port: () => number,
+  ) {}
+
+  async announce(state: InstanceState, connections: number): Promise<void> {
+    const key = this.keys.instance(this.instanceId);
+    const pipeline = this.redis
+      .pipeline()
+      .hset(key, {
+        instance_id: this.instanceId,
+        host: hostname(),
+        pid: process.pid,
+        port: this.port(),
+        started_at: new Date(performance.timeOrigin).toISOString(),
+        last_heartbeat: new Date().toISOString(),
+        connections,
+      })
+      .expire(key, INSTANCE_TTL_S)
+      .set(this.keys.instanceState(this.instanceId), state, "PX", LEASE_MS);
+    await replies(pipeline);
+  }
+
+  /** Writes whole records: a Redis that came back empty has them again after one round. */
+  async keep(records: ConnectionRecord[]): Promise<void> {
+    if (records.length === 0) return;
+    const now = Date.now();
+    const pipeline = this.redis.pipeline();
+    for (const record of records) {
+      const key = this.keys.connection(record.connection_id);
+      const user = this.keys.userConnections(record.user_id);
+      pipeline
+        .hset(key, {
+          ...record,
+          instance_id: this.instanceId,
+          last_heartbeat: new Date(now).toISOString(),
+          filters: JSON.stringify(record.filters),
+        })
+        .expire(key, CONNECTION_TTL_S)
+        .zadd(user, now + LEASE_MS, record.connection_id)
+        .zremrangebyscore(user, "-inf", now)
+        .expire(user, CONNECTION_TTL_S);
+    }
+    await replies(pipeline);
+  }
+
+  async remove(records: Pick<ConnectionRecord, "connection_id" | "user_id">[]): Promise<void> {
+    if (records.length === 0) return;
+    const pipeline = this.redis.pipeline();
+    for (const { connection_id, user_id } of records) {
+      pipeline
+        .del(this.keys.connection(connection_id))
+        .zrem(this.keys.userConnections(user_id), connection_id);
+    }
+    await replies(pipeline);
+  }
+
+  async leave(): Promise<void> {
+    await this.redis.del(this.keys.instance(this.instanceId), this.keys.instanceState(this.instanceId));
+  }
+}

@@ -1,0 +1,143 @@
+import {
+  compareSequence,
+  type Filterable,
+  laterSequence,
+  SEQUENCE_START,
+  type SequenceId,
+  sequenceTime,
+} from "@agentwire/shared";
+import type { RedisKeys } from "@agentwire/shared/redis";
+import type { Redis } from "ioredis";
+import { fieldsOf, type LogEntry } from "./entry.js";
+import type { Log } from "./log.js";
+import { replies } from "./pipeline.js";
+
+export type Loss = "window_exceeded" | "history_lost" | "trimmed";
+
+/** One event that the user could see: what filtering needs, without the payload. */
+export type Missed = Filterable & { id: SequenceId };
+
+/** What a user could have seen after a position, oldest first, at most as many as one replay sends. */
+export interface History {
+  epoch: string;
+  missed: Missed[];
+  /** Everything up to here is in `missed`, if nothing is lost. */
+  to: SequenceId;
+  /** Why something may be missing. Absent only when it is proven that nothing is. */
+  loss?: Loss;
+}
+
+export interface ReplayLimits {
+  windowMs: number;
+  maxMessages: number;
+}
+
+const PAGE = 500;
+/** How many entries of the log are looked at for a user whose index begins too late. */
+const SCAN_FACTOR = 20;
+
+/** Answers "what did this user miss?" from the user's index into the log, and from the log where the index is short. */
+export class Replay {
+  constructor(
+    private readonly redis: Redis,
+    private readonly keys: RedisKeys,
+    private readonly log: Log,
+    private readonly limits: ReplayLimits,
+  ) {}
+
+  read(ids: SequenceId[]): Promise<(LogEntry | undefined)[]> {
+    return this.log.read(ids);
+  }
+
+  /**
+   * @param epoch the history that `after` belongs to; unknown for clients that do not say
+   * @throws what Redis answers while it is away
+   */
+  async missedBy(
+    userId: string,
+    projects: ReadonlySet<string>,
+    after: SequenceId,
+    epoch?: string,
+  ): Promise<History> {
+    const now = await this.log.head();
+    const current = now.epoch ?? "";
+    const proof = await this.#unbroken(after, now.head, epoch === undefined || epoch === current);
+    const from = proof === "history_lost" ? SEQUENCE_START : after;
+    const found = (await this.#indexCovers(userId, projects, from))
+      ? await this.#fromIndex(userId, projects, from)
+      : await this.#fromLog(projects, from);
+
+    const oldest = Date.now() - this.limits.windowMs;
+    const missed = found.missed.filter(({ id }) => sequenceTime(id) >= oldest);
+    const tooOld = missed.length < found.missed.length ? ("window_exceeded" as const) : undefined;
+    const loss = proof ?? tooOld ?? found.loss;
+    return { epoch: current, missed, to: laterSequence(now.head, found.last), ...(loss && { loss }) };
+  }
+
+  /**
+   * Whether the log still holds every event after this position. Each entry names the one before it: if the first one
+   * left follows an entry at or before the position, nothing between them is gone.
+   */
+  async #unbroken(after: SequenceId, head: SequenceId, sameHistory: boolean): Promise<Loss | undefined> {
+    if (!sameHistory || compareSequence(after, head) > 0) return "history_lost";
+    if (after === head) return undefined;
+    const prev = await this.log.prevOfNext(after);
+    if (prev === SEQUENCE_START && after !== SEQUENCE_START) return "history_lost";
+    if (prev !== undefined && compareSequence(prev, after) <= 0) return undefined;
+    return sequenceTime(after) < Date.now() - this.limits.windowMs ? "window_exceeded" : "trimmed";
+  }
+
+  /** Whether the index holds an entry for every event of these projects after this position, but for trimming. */
+  async #indexCovers(userId: string, projects: ReadonlySet<string>, after: SequenceId): Promise<boolean> {
+    if (projects.size === 0) return true;
+    const since = await this.redis.hmget(this.keys.audienceSince(userId), ...projects);
+    return since.every((id) => id !== null && compareSequence(id, after) <= 0);
+  }
+
+  async #fromIndex(userId: string, projects: ReadonlySet<string>, after: SequenceId) {
+    const index = this.keys.replay(userId);
+    const before = this.redis.pipeline().xrevrange(index, after, "-", "COUNT", 1).xlen(index);
+    const [atOrBefore, length] = (await replies(before)) as [unknown[], number];
+    // Trimming takes the oldest first and never below the limit: an older entry, or a short index, shows that none went.
+    const whole = atOrBefore.length > 0 || length < this.limits.maxMessages;
+
+    const missed: Missed[] = [];
+    let last = after;
+    for (;;) {
+      const page = await this.redis.xrange(index, `(${last}`, "+", "COUNT", PAGE);
+      for (const [id, flat] of page) {
+        const { a = "", p = "", s = "" } = fieldsOf(flat);
+        if (projects.has(p))
+          missed.push({ id, agent_id: a, project_id: p, new_status: s, event_type: "AGENT_STATUS_CHANGED" });
+        last = id;
+      }
+      if (page.length < PAGE) break;
+    }
+    return this.#newest(missed, last, whole);
+  }
+
+  async #fromLog(projects: ReadonlySet<string>, after: SequenceId) {
+    const missed: Missed[] = [];
+    let last = after;
+    let looked = 0;
+    for await (const page of this.log.newestFirst(after)) {
+      for (const { id, envelope } of page) {
+        last = laterSequence(last, id);
+        const { agent_id, project_id, new_status } = envelope.payload;
+        if (projects.has(project_id))
+          missed.push({ id, agent_id, project_id, new_status, event_type: envelope.event_type });
+      }
+      looked += page.length;
+      if (missed.length > this.limits.maxMessages || looked >= SCAN_FACTOR * this.limits.maxMessages) {
+        return this.#newest(missed.reverse(), last, false);
+      }
+    }
+    return this.#newest(missed.reverse(), last, true);
+  }
+
+  #newest(missed: Missed[], last: SequenceId, whole: boolean) {
+    const kept = missed.slice(-this.limits.maxMessages);
+    const loss = whole && kept.length === missed.length ? undefined : ("trimmed" as const);
+    return { missed: kept, last, loss };
+  }
+}

@@ -1,0 +1,94 @@
+import { readFileSync } from "node:fs";
+import {
+  compareSequence,
+  type Filters,
+  isSequenceId,
+  keptForMs,
+  laterSequence,
+  SEQUENCE_START,
+  type SequenceId,
+} from "@agentwire/shared";
+import { type RedisKeys, runScript, script } from "@agentwire/shared/redis";
+import type { Redis } from "ioredis";
+import { replies } from "./pipeline.js";
+
+const NOTE_PROGRESS = script(readFileSync(new URL("../../src/redis/sessions.lua", import.meta.url), "utf8"));
+const SPARE_MS = 30_000;
+
+/**
+ * What a stock client's `pid` resumes, on any node. Written when the connection is made and as it goes on, never only
+ * when it ends: a killed node writes nothing.
+ */
+export interface Session {
+  user_id: string;
+  epoch: string;
+  /** The connection that has it now. */
+  connection_id: string;
+  /** Where it began: everything after this is due to the client. */
+  began: SequenceId;
+  /** The last `log` event that was written to the client, by `as_of`. */
+  last_sent: SequenceId;
+  /** Everything up to here was written, or was not for this client. */
+  as_of: SequenceId;
+  filters: Filters;
+}
+
+export interface Progress {
+  pid: string;
+  connection_id: string;
+  last_sent: SequenceId;
+  as_of: SequenceId;
+}
+
+/**
+ * The position a client resumes from. A client whose offset is the last thing that was sent has everything up to
+ * `as_of`, however long ago that offset was: a quiet connection does not fall out of the window.
+ */
+export function resumePosition(session: Session, offset: unknown): SequenceId {
+  const at = isSequenceId(offset) ? laterSequence(offset, session.began) : session.began;
+  return compareSequence(at, session.last_sent) >= 0 ? laterSequence(at, session.as_of) : at;
+}
+
+export class Sessions {
+  readonly #keptForMs: number;
+
+  constructor(
+    private readonly redis: Redis,
+    private readonly keys: RedisKeys,
+    windowMs: number,
+  ) {
+    this.#keptForMs = keptForMs(windowMs) + SPARE_MS;
+  }
+
+  async load(pid: string): Promise<Session | undefined> {
+    const hash = await this.redis.hgetall(this.keys.session(pid));
+    const { user_id, epoch, connection_id, began, last_sent, as_of, filters } = hash;
+    if (!user_id || !epoch || !connection_id || !filters) return undefined;
+    const position = (id: string | undefined) => (isSequenceId(id) ? id : SEQUENCE_START);
+    return {
+      user_id,
+      epoch,
+      connection_id,
+      began: position(began),
+      last_sent: position(last_sent),
+      as_of: position(as_of),
+      filters: JSON.parse(filters),
+    };
+  }
+
+  async save(pid: string, session: Session): Promise<void> {
+    const key = this.keys.session(pid);
+    const record = { ...session, filters: JSON.stringify(session.filters) };
+    await replies(this.redis.multi().hset(key, record).pexpire(key, this.#keptForMs));
+  }
+
+  async noteProgress(progress: Progress[]): Promise<void> {
+    if (progress.length === 0) return;
+    await runScript(
+      this.redis,
+      NOTE_PROGRESS,
+      progress.map(({ pid }) => this.keys.session(pid)),
+      [this.#keptForMs, ...progress.flatMap((p) => [p.connection_id, p.last_sent, p.as_of])],
+    );
+  }
+}
