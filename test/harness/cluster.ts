@@ -1,0 +1,123 @@
+import { createEmitter } from "@agentwire/emitter";
+import { redisKeys } from "@agentwire/shared/redis";
+import { type Front, openFront } from "./front.js";
+import { NodeProcess } from "./node.js";
+import { freePort } from "./ports.js";
+import { startRedis } from "./redis.js";
+import { keepBeyondTest, onTeardown } from "./teardown.js";
+import { JWT_SECRET, SERVICE_KEY } from "./token.js";
+import { Viewer, type ViewerOptions } from "./viewer.js";
+
+export interface ClusterOptions {
+  nodes: number;
+  /** Settings of every node, beyond those the harness gives. */
+  settings?: NodeJS.ProcessEnv;
+  redisArgs?: string[];
+  /** Returns before the nodes are ready. */
+  notReady?: boolean;
+}
+
+export type Cluster = Awaited<ReturnType<typeof startCluster>>;
+
+/** A real cluster of its own: processes, Redis, sockets. It is taken down after the test that started it. */
+export async function startCluster({ nodes: count, settings = {}, redisArgs = [], notReady }: ClusterOptions) {
+  const redis = await startRedis({ args: redisArgs });
+  onTeardown(() => redis.stop());
+
+  const nodes: NodeProcess[] = [];
+  for (let n = 1; n <= count; n++) {
+    nodes.push(
+      new NodeProcess(`node-${n}`, await freePort(), {
+        REDIS_URL: redis.url,
+        JWT_SECRET,
+        INTERNAL_SERVICE_KEY: SERVICE_KEY,
+        ...settings,
+      }),
+    );
+  }
+  for (const node of nodes) {
+    node.start();
+    onTeardown(() => node.kill());
+  }
+  if (!notReady) await Promise.all(nodes.map((node) => node.ready()));
+
+  const node = (n: number): NodeProcess => {
+    const found = nodes[n - 1];
+    if (!found) throw new Error(`there is no node ${n}`);
+    return found;
+  };
+  const fronts = new Map<number, Promise<Front>>();
+  /** An address that prefers node `n` and falls back to the next one that lives. */
+  const front = (n = 1): Promise<Front> => {
+    let opened = fronts.get(n);
+    if (!opened) {
+      opened = openFront(nodes, n - 1);
+      fronts.set(n, opened);
+      onTeardown(async () => {
+        fronts.delete(n);
+        await (await opened)?.close();
+      });
+    }
+    return opened;
+  };
+
+  return {
+    redis,
+    nodes,
+    keys: redisKeys(),
+    node,
+    front,
+    client: () => redis.client(),
+
+    /** A stock client that prefers node `on`; wait for `joined()`. */
+    async viewer({ on = 1, ...options }: ViewerOptions & { on?: number } = {}): Promise<Viewer> {
+      const viewer = new Viewer((await front(on)).url, options);
+      onTeardown(() => {
+        viewer.socket.disconnect();
+      });
+      return viewer;
+    },
+
+    /** A worker's emitter. */
+    worker() {
+      const emitter = createEmitter({ redis: redis.url });
+      onTeardown(() => emitter.close());
+      return emitter;
+    },
+
+    /** A service that publishes over HTTP. */
+    post(body: unknown, { to = 1, key = SERVICE_KEY as string | null, raw = false } = {}): Promise<Response> {
+      return fetch(`${node(to).url}/api/v1/internal/ws/publish`, {
+        method: "POST",
+        headers: { "Content-Type": "application/json", ...(key !== null && { "X-Internal-Service-Key": key }) },
+        body: raw ? String(body) : JSON.stringify(body),
+      });
+    },
+
+    /** Stops every node as a deploy would, and checks that nothing of them is left in Redis. */
+    async stopCleanly(): Promise<void> {
+      const ids = nodes.filter((one) => one.alive).map(({ id }) => id);
+      await Promise.all(nodes.map((one) => one.stop()));
+      const left = (await redis.client().keys("ws:*")).filter(
+        (key) => key.startsWith("ws:connections:") || ids.some((id) => key.startsWith(`ws:instances:${id}`)),
+      );
+      if (left.length > 0) throw new Error(`left in Redis: ${left.join(", ")}`);
+      for (const one of nodes) {
+        if (ids.includes(one.id) && one.exitCode !== 0) throw new Error(`${one.id} ended with ${one.exitCode}`);
+      }
+    },
+  };
+}
+
+/** One cluster for all tests of the surrounding `describe`. */
+export function sharedCluster(options: ClusterOptions): () => Cluster {
+  let started: { value: Cluster; undo(): Promise<void> } | undefined;
+  before("start the cluster", async () => {
+    started = await keepBeyondTest(() => startCluster(options));
+  });
+  after("stop the cluster", () => started?.undo());
+  return () => {
+    if (!started) throw new Error("the cluster is started before the tests, not while they are declared");
+    return started.value;
+  };
+}

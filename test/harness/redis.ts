@@ -1,0 +1,126 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdir, readFile, rm } from "node:fs/promises";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Redis } from "ioredis";
+import { freePort } from "./ports.js";
+
+const READY_MS = 20_000;
+const SERVERS = ["/usr/bin", "/usr/local/bin", "/usr/sbin", "/opt/homebrew/bin"].flatMap((folder) => [
+  join(folder, "redis-server"),
+  join(folder, "valkey-server"),
+]);
+
+export interface RedisOptions {
+  port?: number;
+  /** Further arguments of the server, such as `["--appendonly", "yes"]`. */
+  args?: string[];
+}
+
+export type RedisServer = Awaited<ReturnType<typeof startRedis>>;
+
+/** A real Redis server of its own, in its own folder. Whoever starts it calls `stop()`, in `after`. */
+export async function startRedis({ port, args = [] }: RedisOptions = {}) {
+  const folder = mkdtempSync(join(tmpdir(), "agentwire-redis-"));
+  const usedPort = port ?? (await freePort());
+  const url = `redis://127.0.0.1:${usedPort}`;
+  const clients = new Set<Redis>();
+  let server = await launch(usedPort, folder, args);
+
+  const end = async (signal: NodeJS.Signals): Promise<void> => {
+    if (server.exitCode !== null || server.signalCode !== null) return;
+    const exited = once(server, "exit");
+    server.kill(signal);
+    server.kill("SIGCONT");
+    await exited;
+  };
+  const emergency = () => {
+    server.kill("SIGKILL");
+    rmSync(folder, { recursive: true, force: true });
+  };
+  process.once("exit", emergency);
+
+  return {
+    url,
+    port: usedPort,
+    get pid(): number {
+      return server.pid as number;
+    },
+    /** Redis hangs: connections stay, nothing answers. */
+    pause: () => server.kill("SIGSTOP"),
+    resume: () => server.kill("SIGCONT"),
+    kill: () => end("SIGKILL"),
+    /** On the same port: with what its append-only file kept, or with `empty` with nothing. */
+    async restart({ empty = false }: { empty?: boolean } = {}): Promise<void> {
+      await end("SIGTERM");
+      if (empty) await rm(folder, { recursive: true, force: true });
+      server = await launch(usedPort, folder, args);
+    },
+    /** A client that `stop` closes. */
+    client(): Redis {
+      const client = new Redis(url, { disconnectTimeout: 100 });
+      // What a test does to the server is no error of the client; a command that fails rejects all the same.
+      client.on("error", () => {});
+      clients.add(client);
+      return client;
+    },
+    async stop(): Promise<void> {
+      for (const client of clients) client.disconnect();
+      await end("SIGTERM");
+      process.off("exit", emergency);
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+async function launch(port: number, folder: string, args: string[]): Promise<ChildProcess> {
+  await mkdir(folder, { recursive: true });
+  const log = join(folder, "redis.log");
+  const settings = { port, bind: "127.0.0.1", dir: folder, save: "", appendonly: "no", logfile: log };
+  const server = spawn(
+    findServer(),
+    [
+      ...Object.entries({ ...settings, "maxmemory-policy": "noeviction" }).flatMap(([name, value]) => [
+        `--${name}`,
+        String(value),
+      ]),
+      ...args,
+    ],
+    { stdio: "ignore" },
+  );
+  let failure: Error | undefined;
+  server.once("error", (error) => {
+    failure = error;
+  });
+  for (const until = Date.now() + READY_MS; Date.now() < until; await sleep(20)) {
+    if (await answersPing(port)) return server;
+    if (failure || server.exitCode !== null) break;
+  }
+  server.kill("SIGKILL");
+  const written = existsSync(log) ? await readFile(log, "utf8") : "";
+  throw new Error(`Redis did not start on port ${port}: ${failure?.message ?? written}`);
+}
+
+function findServer(): string {
+  const found = [process.env.AGENTWIRE_REDIS_SERVER, ...SERVERS].find((file) => file && existsSync(file));
+  if (!found) throw new Error("no redis-server here: npm test installs one, or tells why it cannot");
+  return found;
+}
+
+function answersPing(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1");
+    socket.setTimeout(1000, () => socket.destroy());
+    socket.once("connect", () => socket.write("PING\r\n"));
+    socket.once("data", (data) => {
+      resolve(data.toString().startsWith("+PONG"));
+      socket.destroy();
+    });
+    socket.once("error", () => resolve(false));
+    socket.once("close", () => resolve(false));
+  });
+}
