@@ -116,6 +116,8 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
   const uptime = new Uptime({
     async comeUp(signal) {
       await writeSettings(commands, keys, replayLimits);
+      // Before the proof too: viewers of a node whose reader stays deaf are refilled from what is read here.
+      await lookForLoss();
       await marker.prove(stream.position, signal);
       await lookForLoss();
       await presence.restoreAll();

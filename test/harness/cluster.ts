@@ -3,7 +3,7 @@ import { redisKeys } from "@agentwire/shared/redis";
 import { type Front, openFront } from "./front.js";
 import { NodeProcess } from "./node.js";
 import { freePort } from "./ports.js";
-import { startRedis } from "./redis.js";
+import { type RedisServer, startRedis } from "./redis.js";
 import { keepBeyondTest, onTeardown } from "./teardown.js";
 import { JWT_SECRET, SERVICE_KEY } from "./token.js";
 import { Viewer, type ViewerOptions } from "./viewer.js";
@@ -15,14 +15,18 @@ export interface ClusterOptions {
   redisArgs?: string[];
   /** Returns before the nodes are ready. */
   notReady?: boolean;
+  /** What is done to Redis before the first node is started. */
+  beforeNodes?: (redis: RedisServer) => Promise<void>;
 }
 
 export type Cluster = Awaited<ReturnType<typeof startCluster>>;
 
 /** A real cluster of its own: processes, Redis, sockets. It is taken down after the test that started it. */
-export async function startCluster({ nodes: count, settings = {}, redisArgs = [], notReady }: ClusterOptions) {
+export async function startCluster(options: ClusterOptions) {
+  const { nodes: count, settings = {}, redisArgs = [], notReady, beforeNodes } = options;
   const redis = await startRedis({ args: redisArgs });
   onTeardown(() => redis.stop());
+  await beforeNodes?.(redis);
 
   const nodes: NodeProcess[] = [];
   for (let n = 1; n <= count; n++) {
@@ -94,16 +98,19 @@ export async function startCluster({ nodes: count, settings = {}, redisArgs = []
       });
     },
 
-    /** Stops every node as a deploy would, and checks that nothing of them is left in Redis. */
+    /** Stops every node as a deploy would, and checks that nothing of those nodes is left in Redis. */
     async stopCleanly(): Promise<void> {
-      const ids = nodes.filter((one) => one.alive).map(({ id }) => id);
-      await Promise.all(nodes.map((one) => one.stop()));
-      const left = (await redis.client().keys("ws:*")).filter(
-        (key) => key.startsWith("ws:connections:") || ids.some((id) => key.startsWith(`ws:instances:${id}`)),
-      );
-      if (left.length > 0) throw new Error(`left in Redis: ${left.join(", ")}`);
-      for (const one of nodes) {
-        if (ids.includes(one.id) && one.exitCode !== 0) throw new Error(`${one.id} ended with ${one.exitCode}`);
+      const stopped = nodes.filter((one) => one.alive);
+      await Promise.all(stopped.map((one) => one.stop()));
+      const client = redis.client();
+      for (const { id, exitCode } of stopped) {
+        if (exitCode !== 0) throw new Error(`${id} ended with ${exitCode}`);
+        const left = await client.keys(`ws:instances:${id}*`);
+        for (const key of await client.keys("ws:connections:*")) {
+          if (key.startsWith("ws:connections:user:")) continue;
+          if ((await client.hget(key, "instance_id")) === id) left.push(key);
+        }
+        if (left.length > 0) throw new Error(`${id} left in Redis: ${left.join(", ")}`);
       }
     },
   };

@@ -5,6 +5,7 @@ import type { RedisKeys } from "@agentwire/shared/redis";
 import type { Redis } from "ioredis";
 
 const WAIT_MS = 250;
+const GIVE_UP_MS = 3000;
 
 /**
  * Proves that this node's reader reads: writes entries of our own into the stream until one comes back. The adapter
@@ -26,14 +27,16 @@ export class Marker {
   /**
    * @param readerPosition where the reader stands. A Redis that came back empty with its clock behind would give new
    * entries smaller ids, which the reader never sees: then the marker takes an id after it, and later ones follow.
-   * @throws what Redis answers while it is away, or the signal's reason
+   * @throws what Redis answers while it is away, the signal's reason, or that the reader does not read
    */
   async prove(readerPosition: () => SequenceId, signal: AbortSignal): Promise<void> {
     const token = randomUUID();
     const read = new Promise<true>((resolve) => this.#seen.set(token, () => resolve(true)));
+    const end = performance.now() + GIVE_UP_MS;
     try {
       do {
         signal.throwIfAborted();
+        if (performance.now() > end) throw new Error("the stream reader does not read");
         await this.#write(token, readerPosition());
       } while (!(await Promise.race([read, pause(WAIT_MS, false, { ref: false })])));
     } finally {

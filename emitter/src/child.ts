@@ -1,0 +1,56 @@
+import { spawn } from "node:child_process";
+import { constants } from "node:os";
+import { isatty } from "node:tty";
+import type { Status } from "@agentwire/shared";
+
+/** What became of a command: what to publish, and the exit code that a shell would give it. */
+export interface Outcome {
+  exitCode: number;
+  new_status: Extract<Status, "completed" | "failed">;
+  message?: string;
+  /** It never ran. */
+  notStarted?: boolean;
+}
+
+const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+/** Runs a command with our own input and output, and hands on the signals that ask it to stop. */
+export async function runChild(file: string, args: string[]): Promise<Outcome> {
+  const forward = (signal: NodeJS.Signals) => {
+    // A terminal sends Ctrl-C to the whole foreground group: the child has it already, and two may mean "at once".
+    if (signal !== "SIGTERM" && (isatty(0) || isatty(1))) return;
+    child?.kill(signal);
+  };
+  let child: ReturnType<typeof spawn> | undefined;
+  for (const signal of FORWARDED) process.on(signal, forward);
+  try {
+    return await new Promise<Outcome>((resolve, reject) => {
+      child = spawn(file, args, { stdio: "inherit" });
+      child.once("error", reject);
+      child.once("exit", (code, signal) => resolve(signal ? signalled(signal) : exited(code ?? 0)));
+    });
+  } catch (error) {
+    return notStarted(file, error as NodeJS.ErrnoException);
+  } finally {
+    for (const signal of FORWARDED) process.off(signal, forward);
+  }
+}
+
+function exited(exitCode: number): Outcome {
+  if (exitCode === 0) return { exitCode, new_status: "completed" };
+  return { exitCode, new_status: "failed", message: `exit code ${exitCode}` };
+}
+
+function signalled(signal: NodeJS.Signals): Outcome {
+  return { exitCode: 128 + constants.signals[signal], new_status: "failed", message: `signal ${signal}` };
+}
+
+function notStarted(file: string, error: NodeJS.ErrnoException): Outcome {
+  const why = { ENOENT: "command not found", EACCES: "not executable" }[error.code ?? ""] ?? error.message;
+  return {
+    exitCode: error.code === "ENOENT" ? 127 : 126,
+    new_status: "failed",
+    message: `cannot start ${file.slice(0, 200)}: ${why}`,
+    notStarted: true,
+  };
+}

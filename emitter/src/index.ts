@@ -1,0 +1,62 @@
+import { AgentwireError, type StatusChange } from "@agentwire/shared";
+import { type Appended, redisKeys, type ScriptRunner } from "@agentwire/shared/redis";
+import { borrowConnection, openConnection } from "./connection.js";
+import { Order } from "./order.js";
+import { agentStatus } from "./status.js";
+
+export { AgentwireError, type StatusChange } from "@agentwire/shared";
+export type { Appended } from "@agentwire/shared/redis";
+export { PublishError } from "./errors.js";
+
+export interface EmitterOptions {
+  /** An ioredis client (it stays yours and is not closed), or a URL. */
+  redis: ScriptRunner | string;
+  /** Of the keys; default `WS_KEY_PREFIX`, or `ws`. The nodes must have the same. */
+  keyPrefix?: string;
+  /** Of the bus channels; default `EVENT_BUS_PREFIX`, or `events:`. */
+  busPrefix?: string;
+}
+
+export interface Emitter {
+  /**
+   * Publishes a change of an agent's status, and resolves when it stands in the log: exactly once per `event_id`
+   * (`duplicate` tells that it stood there before). Settles within a second.
+   *
+   * @throws AgentwireError `INVALID_EVENT`, naming the field; nothing was written
+   * @throws PublishError `UNAVAILABLE`: not confirmed; repeat with the error's `event_id`
+   */
+  agentStatus(change: StatusChange): Promise<Appended>;
+  /** Waits for publishes under way (a second at most), then closes the connection if it is our own. */
+  close(): Promise<void>;
+}
+
+/** @throws AgentwireError `BAD_REQUEST` when `redis` is a string and not a Redis URL */
+export function createEmitter(options: EmitterOptions): Emitter {
+  const { redis } = options;
+  // As for the nodes, an empty variable counts as absent.
+  const keyPrefix = options.keyPrefix ?? (process.env.WS_KEY_PREFIX || undefined);
+  const busPrefix = options.busPrefix ?? (process.env.EVENT_BUS_PREFIX || undefined);
+  const connection = typeof redis === "string" ? openConnection(redis) : borrowConnection(redis);
+  const keys = redisKeys(keyPrefix, busPrefix);
+  const order = new Order();
+  const underWay = new Set<Promise<unknown>>();
+  let closed: Promise<void> | undefined;
+
+  const track = <T>(publish: Promise<T>): Promise<T> => {
+    underWay.add(publish);
+    const done = () => underWay.delete(publish);
+    publish.then(done, done);
+    return publish;
+  };
+
+  return {
+    async agentStatus(change) {
+      if (closed) throw new AgentwireError("UNAVAILABLE", "the emitter is closed");
+      return track(agentStatus(connection, keys, order, change));
+    },
+    close() {
+      closed ??= Promise.allSettled(underWay).then(() => connection.close());
+      return closed;
+    },
+  };
+}

@@ -1,0 +1,31 @@
+import type { RunArguments } from "./arguments.js";
+import { runChild } from "./child.js";
+import { createEmitter } from "./index.js";
+import { Report } from "./report.js";
+
+/** Runs a command, publishes what it really did, and returns the exit code to end with. */
+export async function run({ subject, redis, waitMs, file, args }: RunArguments): Promise<number> {
+  const emitter = createEmitter({ redis });
+  const report = new Report(emitter);
+  const giveUp = () => report.giveUp();
+  try {
+    report.say({ ...subject, new_status: "working" });
+    const { exitCode, new_status, message, notStarted } = await runChild(file, args);
+    if (notStarted) process.stderr.write(`agentwire: ${message}\n`);
+    report.say({ ...subject, new_status, ...(message !== undefined && { message }) });
+
+    // The command is over: who asks us to stop now asks us not to wait for Redis.
+    process.on("SIGINT", giveUp).on("SIGTERM", giveUp).on("SIGHUP", giveUp);
+    const lost = await report.finish(waitMs);
+    if (lost) {
+      const statuses = lost.statuses.map((status) => `"${status}"`).join(" and ");
+      process.stderr.write(
+        `agentwire: ${statuses} of agent ${subject.agent_id} not published: ${lost.cause.message}\n`,
+      );
+    }
+    return exitCode;
+  } finally {
+    await emitter.close();
+    process.off("SIGINT", giveUp).off("SIGTERM", giveUp).off("SIGHUP", giveUp);
+  }
+}
