@@ -5,7 +5,10 @@ import { startLoad } from "../harness/load.js";
 import { until } from "../harness/wait.js";
 
 /** Stops node 1 until the log has been trimmed beyond everything it has read. */
-async function pauseBeyondTheLog(cluster: Cluster, flowing: { published: { sequence_id: string }[] }): Promise<void> {
+async function pauseBeyondTheLog(
+  cluster: Cluster,
+  flowing: { published: { sequence_id: string }[] },
+): Promise<void> {
   const client = cluster.client();
   const last = flowing.published.at(-1)?.sequence_id as string;
   cluster.node(1).pause();
@@ -92,7 +95,11 @@ describe("a paused node", () => {
     await client.call("ACL", "SETUSER", "default", "-xread");
     const reader = /^id=(\d+) .* cmd=xread /m.exec(String(await client.client("LIST")));
     await client.client("KILL", "ID", reader?.[1] as string);
-    const { sequence_id } = await worker.agentStatus({ agent_id: "a1", project_id: "p1", new_status: "working" });
+    const { sequence_id } = await worker.agentStatus({
+      agent_id: "a1",
+      project_id: "p1",
+      new_status: "working",
+    });
     await viewer.has([sequence_id]);
     expect(viewer.payloads("REPLAY_END").at(-1)).to.include({ complete: true });
     expect(viewer.connects).to.deep.equal([false]);

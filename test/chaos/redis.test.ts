@@ -15,7 +15,9 @@ describe("a Redis that fails", () => {
     const epoch = viewers[0]?.payloads("READY")[0]?.epoch;
 
     await cluster.redis.restart({ empty: true });
-    await Promise.all(cluster.nodes.map((node) => until("ready again", async () => (await node.readyz()) === 200)));
+    await Promise.all(
+      cluster.nodes.map((node) => until("ready again", async () => (await node.readyz()) === 200)),
+    );
     for (const viewer of viewers) {
       await viewer.sees("history_lost", () =>
         viewer.payloads("REPLAY_END").some(({ reason, complete }) => reason === "history_lost" && !complete),
@@ -30,7 +32,10 @@ describe("a Redis that fails", () => {
     const newcomer = await (await cluster.viewer({ user: "newcomer" })).joined();
     expect(newcomer.payloads("READY")[0]?.epoch).to.not.equal(epoch);
     // Everything a resume needs was written again: the new history goes on after a killed node.
-    await until("the sessions are there", async () => (await cluster.client().keys("ws:session:*")).length >= 3);
+    await until(
+      "the sessions are there",
+      async () => (await cluster.client().keys("ws:session:*")).length >= 3,
+    );
     await cluster.node(1).kill();
     const last = await cluster.worker().agentStatus(change);
     for (const viewer of viewers) await viewer.has([last.sequence_id]);
@@ -61,7 +66,11 @@ describe("a Redis that fails", () => {
     const client = cluster.client();
     const epoch = await client.get(cluster.keys.epoch);
     // What a Redis looks like that came back without its last second.
-    await client.multi().xdel(cluster.keys.events, second.sequence_id).set(cluster.keys.head, first.sequence_id).exec();
+    await client
+      .multi()
+      .xdel(cluster.keys.events, second.sequence_id)
+      .set(cluster.keys.head, first.sequence_id)
+      .exec();
     await viewer.sees("history_lost", () =>
       viewer.payloads("REPLAY_END").some(({ reason }) => reason === "history_lost"),
     );
@@ -76,7 +85,10 @@ describe("a Redis that fails", () => {
     await until("the node listens", async () => (await node.readyz()) === 503);
     const handshake = await fetch(`${node.url}/socket.io/?EIO=4&transport=polling`);
     expect(handshake.status).to.equal(503);
-    expect(((await handshake.json()) as { error: unknown }).error).to.include({ code: "UNAVAILABLE", retry: "later" });
+    expect(((await handshake.json()) as { error: unknown }).error).to.include({
+      code: "UNAVAILABLE",
+      retry: "later",
+    });
     expect(handshake.headers.get("retry-after")).to.not.equal(null);
     expect(node.log.some(({ msg }) => msg === "listening")).to.equal(false);
 
@@ -87,7 +99,10 @@ describe("a Redis that fails", () => {
   });
 
   it("[D9][D7] gone for a while under load, with its data kept: viewers stay connected and miss nothing", async () => {
-    const cluster = await startCluster({ nodes: 2, redisArgs: ["--appendonly", "yes", "--appendfsync", "always"] });
+    const cluster = await startCluster({
+      nodes: 2,
+      redisArgs: ["--appendonly", "yes", "--appendfsync", "always"],
+    });
     const viewer = await (await cluster.viewer({ on: 2 })).joined();
     const load = startLoad(cluster.worker(), { perSecond: 50, toleratesErrors: true });
     await viewer.sees("events flow", ({ raw }) => raw.length > 20);
@@ -116,7 +131,14 @@ describe("a Redis that fails", () => {
       ["data", '{"packet":null,"opts":null}'],
       ["data", "{"],
       [],
-      ["prev", ids[0] as string, "epoch", head, "data", '{"packet":{"data":["AGENT_STATUS_CHANGED",{"payload":{}}]}}'],
+      [
+        "prev",
+        ids[0] as string,
+        "epoch",
+        head,
+        "data",
+        '{"packet":{"data":["AGENT_STATUS_CHANGED",{"payload":{}}]}}',
+      ],
       ["prev", "x", "epoch", head, "data", "{}"],
     ];
     for (const fields of poison) {
@@ -125,7 +147,10 @@ describe("a Redis that fails", () => {
     }
     await viewer.has(ids);
     expect(viewer.raw.map(({ sequence_id }) => sequence_id)).to.deep.equal(ids);
-    await until("each is logged", () => cluster.node(1).log.filter(({ msg }) => msg === "stream entry skipped").length >= 7);
+    await until(
+      "each is logged",
+      () => cluster.node(1).log.filter(({ msg }) => msg === "stream entry skipped").length >= 7,
+    );
     const skipped = cluster.node(1).log.filter(({ msg }) => msg === "stream entry skipped");
     expect(skipped).to.have.length(poison.length);
     expect(viewer.payloads("REPLAY_START")).to.deep.equal([]);

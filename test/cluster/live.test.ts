@@ -9,7 +9,11 @@ describe("live delivery", () => {
     const viewers = await Promise.all([viewer({ on: 1, user: "anna" }), viewer({ on: 2, user: "ben" })]);
     await Promise.all(viewers.map((one) => one.joined()));
 
-    const { sequence_id } = await worker().agentStatus({ agent_id: "a1", project_id: "p1", new_status: "working" });
+    const { sequence_id } = await worker().agentStatus({
+      agent_id: "a1",
+      project_id: "p1",
+      new_status: "working",
+    });
     const answer = await post({
       event_type: "AGENT_STATUS_CHANGED",
       agent_id: "a1",
@@ -37,7 +41,10 @@ describe("live delivery", () => {
       ["working", "stuck"],
       ["stuck", "completed"],
     ]);
-    expect(first?.map((event) => event.sequence_id).slice(0, 2)).to.deep.equal([sequence_id, published.sequence_id]);
+    expect(first?.map((event) => event.sequence_id).slice(0, 2)).to.deep.equal([
+      sequence_id,
+      published.sequence_id,
+    ]);
     expect(first?.map(({ priority }) => priority)).to.deep.equal(["HIGH", "CRITICAL", "HIGH"]);
     expect(await client().xlen(keys.events)).to.be.at.least(3);
   });

@@ -105,8 +105,15 @@ describe("coming back", () => {
     const query = { last_sequence_id: sequence_id };
     const viewer = await (await cluster.viewer({ query })).joined();
     expect(viewer.payloads("REPLAY_END")).to.have.length(1);
-    expect(viewer.payloads("REPLAY_END")[0]).to.include({ complete: false, reason: "window_exceeded", count: 0 });
-    expect(viewer.payloads("SNAPSHOT")[0]?.agents.map(({ agent_id }) => agent_id)).to.have.members(["a0", "a1"]);
+    expect(viewer.payloads("REPLAY_END")[0]).to.include({
+      complete: false,
+      reason: "window_exceeded",
+      count: 0,
+    });
+    expect(viewer.payloads("SNAPSHOT")[0]?.agents.map(({ agent_id }) => agent_id)).to.have.members([
+      "a0",
+      "a1",
+    ]);
     expect(viewer.payloads("READY")[0]?.recovered).to.equal(false);
   });
 
@@ -155,7 +162,9 @@ describe("coming back", () => {
     for (const query of [{}, { resume: "none" }]) {
       const viewer = await cluster.viewer({ query: query as Record<string, string> });
       const strings = new Map<string, unknown[]>();
-      viewer.socket.onAny((name: string, _envelope: Envelope, ...rest: unknown[]) => strings.set(name, offsets(rest)));
+      viewer.socket.onAny((name: string, _envelope: Envelope, ...rest: unknown[]) =>
+        strings.set(name, offsets(rest)),
+      );
       await viewer.joined();
       const { sequence_id } = await worker.agentStatus(change(0));
       await viewer.has([sequence_id]);

@@ -93,7 +93,10 @@ export async function startCluster(options: ClusterOptions) {
     post(body: unknown, { to = 1, key = SERVICE_KEY as string | null, raw = false } = {}): Promise<Response> {
       return fetch(`${node(to).url}/api/v1/internal/ws/publish`, {
         method: "POST",
-        headers: { "Content-Type": "application/json", ...(key !== null && { "X-Internal-Service-Key": key }) },
+        headers: {
+          "Content-Type": "application/json",
+          ...(key !== null && { "X-Internal-Service-Key": key }),
+        },
         body: raw ? String(body) : JSON.stringify(body),
       });
     },

@@ -1,6 +1,6 @@
 import { setTimeout as pause } from "node:timers/promises";
-import type { SequenceId, Status } from "@agentwire/shared";
 import type { Emitter } from "@agentwire/emitter";
+import type { SequenceId, Status } from "@agentwire/shared";
 
 const turns: Status[] = ["working", "stuck", "working", "completed", "idle"];
 
@@ -13,8 +13,12 @@ export interface LoadOptions {
 }
 
 /** Publishes at a steady rate until it is stopped; returns what was confirmed, in order. */
-export function startLoad(emitter: Emitter, { perSecond, projects = ["p1"], agents = 10, toleratesErrors }: LoadOptions) {
-  const published: { sequence_id: SequenceId; project_id: string; agent_id: string; new_status: Status }[] = [];
+export function startLoad(
+  emitter: Emitter,
+  { perSecond, projects = ["p1"], agents = 10, toleratesErrors }: LoadOptions,
+) {
+  const published: { sequence_id: SequenceId; project_id: string; agent_id: string; new_status: Status }[] =
+    [];
   const running = new Set<Promise<void>>();
   let on = true;
   let failed = 0;

@@ -8,7 +8,9 @@ export function onTeardown(step: Step): void {
 }
 
 /** Runs `start`, and takes what it registered out of the test's own teardown: whoever called this undoes it. */
-export async function keepBeyondTest<T>(start: () => Promise<T>): Promise<{ value: T; undo(): Promise<void> }> {
+export async function keepBeyondTest<T>(
+  start: () => Promise<T>,
+): Promise<{ value: T; undo(): Promise<void> }> {
   const before = steps.length;
   const value = await start();
   const own = steps.splice(before);

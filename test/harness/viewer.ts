@@ -44,7 +44,9 @@ export class Viewer {
 
   /** Payloads of one kind of event, in order of arrival. */
   payloads<E extends EventType>(type: E): PayloadOf<E>[] {
-    return this.received.filter(({ event_type }) => event_type === type).map(({ payload }) => payload as PayloadOf<E>);
+    return this.received
+      .filter(({ event_type }) => event_type === type)
+      .map(({ payload }) => payload as PayloadOf<E>);
   }
 
   /** Every status change as it came, repeats and all. */
@@ -61,7 +63,9 @@ export class Viewer {
   async joined(times = 1): Promise<this> {
     await until("the viewer has joined", () => {
       const over = this.received.filter(({ event_type, payload }) =>
-        event_type === "REPLAY_END" ? (payload as PayloadOf<"REPLAY_END">).complete : event_type === "SNAPSHOT",
+        event_type === "REPLAY_END"
+          ? (payload as PayloadOf<"REPLAY_END">).complete
+          : event_type === "SNAPSHOT",
       );
       return over.length >= times;
     });
@@ -72,8 +76,12 @@ export class Viewer {
     try {
       await until(what, () => Boolean(condition(this)));
     } catch (error) {
-      const last = this.received.slice(-8).map(({ event_type, payload }) => `${event_type} ${JSON.stringify(payload)}`);
-      throw new Error(`${(error as Error).message}\n  ${this.received.length} events, at last:\n  ${last.join("\n  ")}`);
+      const last = this.received
+        .slice(-8)
+        .map(({ event_type, payload }) => `${event_type} ${JSON.stringify(payload)}`);
+      throw new Error(
+        `${(error as Error).message}\n  ${this.received.length} events, at last:\n  ${last.join("\n  ")}`,
+      );
     }
   }
 
@@ -85,7 +93,9 @@ export class Viewer {
     });
   }
 
-  subscribe(filters: unknown): Promise<{ ok: boolean; sequence_id?: string; error?: { code: string; message: string } }> {
+  subscribe(
+    filters: unknown,
+  ): Promise<{ ok: boolean; sequence_id?: string; error?: { code: string; message: string } }> {
     return this.socket.timeout(10_000).emitWithAck("SUBSCRIBE", filters);
   }
 }

@@ -1,0 +1,15 @@
+import type { Target } from "../load/viewer.js";
+
+export type Side = "us" | "stock";
+
+/** Nodes and the Redis they share, each a process of its own. */
+export interface Cluster {
+  redis: { url: string; pid: number };
+  /** The process ids of the nodes. */
+  pids: number[];
+  /** How viewer number `i` connects: viewers are spread evenly over the nodes. */
+  target(i: number): Target;
+  stop(): Promise<void>;
+}
+
+export type StartCluster = (nodes: number, nodeOptions: string) => Promise<Cluster>;

@@ -1,0 +1,47 @@
+import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { AGENTS_NAMESPACE } from "@agentwire/shared";
+import { startRedis } from "../../test/harness/redis.js";
+import { PROJECT } from "../load/event.js";
+import type { StartCluster } from "./cluster.js";
+
+const NODE = fileURLToPath(new URL("../stock/node.mjs", import.meta.url));
+
+async function startNode(redis: string, nodeOptions: string) {
+  const child = fork(NODE, {
+    // Without the loader of the bench itself: our nodes run without it too.
+    execArgv: [],
+    env: { PATH: process.env.PATH, REDIS_URL: redis, NODE_OPTIONS: nodeOptions },
+  });
+  const ended = once(child, "exit").then(([code]) => {
+    throw new Error(`a stock node ended with ${code}`);
+  });
+  const [{ port }] = await Promise.race([once(child, "message"), ended]);
+  ended.catch(() => {});
+  return { child, port: port as number };
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  const ended = once(child, "exit");
+  child.disconnect();
+  await ended;
+}
+
+export const startStock: StartCluster = async (count, nodeOptions) => {
+  const redis = await startRedis();
+  const nodes = await Promise.all(Array.from({ length: count }, () => startNode(redis.url, nodeOptions)));
+  return {
+    redis,
+    pids: nodes.map(({ child }) => child.pid as number),
+    target: (i) => ({
+      url: `http://127.0.0.1:${nodes[i % count]?.port}${AGENTS_NAMESPACE}`,
+      options: { auth: { project: PROJECT } },
+      joinedAt: "connect",
+    }),
+    async stop() {
+      await Promise.all(nodes.map(({ child }) => end(child)));
+      await redis.stop();
+    },
+  };
+};
