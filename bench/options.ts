@@ -8,8 +8,8 @@ const most = { rate: 5000, seconds: 300, viewers: 5000, nodes: 16, rounds: 20, w
 
 type Name = keyof typeof defaults;
 export type Options = Record<Name, number> & {
-  /** `NODE_OPTIONS` of the nodes on both sides, such as `--cpu-prof`. */
-  nodeOptions: string;
+  /** A folder for a CPU profile of each node; the figures are worth less then. */
+  profile: string;
 };
 
 /** @throws Error with one line that names the bad option */
@@ -17,19 +17,15 @@ export function readOptions(argv: string[], env: NodeJS.ProcessEnv): Options {
   const names = Object.keys(defaults) as Name[];
   const { values } = parseArgs({
     args: argv,
-    options: Object.fromEntries(
-      [...names, "node-options"].map((name) => [name, { type: "string" as const }]),
-    ),
+    options: Object.fromEntries([...names, "profile"].map((name) => [name, { type: "string" as const }])),
   });
-  const options = {
-    ...defaults,
-    nodeOptions: String(values["node-options"] ?? env.BENCH_NODE_OPTIONS ?? ""),
-  };
+  const given = (name: string) => values[name] ?? env[`BENCH_${name.toUpperCase()}`];
+
+  const options = { ...defaults, profile: String(given("profile") ?? "") };
   for (const name of names) {
-    const given = values[name] ?? env[`BENCH_${name.toUpperCase()}`] ?? defaults[name];
-    const number = Number(given);
+    const number = Number(given(name) ?? defaults[name]);
     if (!Number.isInteger(number) || number < 1 || number > most[name]) {
-      throw new Error(`--${name} must be a whole number from 1 to ${most[name]}, not "${given}"`);
+      throw new Error(`--${name} must be a whole number from 1 to ${most[name]}, not "${given(name)}"`);
     }
     options[name] = number;
   }

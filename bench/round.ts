@@ -20,11 +20,16 @@ export interface Round extends Seen {
   redisCpuPerEvent: number;
 }
 
+const profiling = ({ profile }: Options): NodeJS.ProcessEnv =>
+  profile
+    ? { NODE_OPTIONS: `--import=${new URL("profile.mjs", import.meta.url)}`, BENCH_PROFILE: profile }
+    : {};
+
 /** One load on one fresh cluster, and everything stopped again. */
 export async function runRound(side: Side, options: Options): Promise<Round> {
   const { rate, seconds, warmup } = options;
   const expected = rate * seconds;
-  const cluster = await (side === "us" ? startOurs : startStock)(options.nodes, options.nodeOptions);
+  const cluster = await (side === "us" ? startOurs : startStock)(options.nodes, profiling(options));
   const publisher = new Child<Publish, Published>(new URL("load/publisher.ts", import.meta.url));
   const audience = new Child<Ask, Seen | boolean>(new URL("load/audience.ts", import.meta.url));
 

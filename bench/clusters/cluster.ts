@@ -12,4 +12,5 @@ export interface Cluster {
   stop(): Promise<void>;
 }
 
-export type StartCluster = (nodes: number, nodeOptions: string) => Promise<Cluster>;
+/** @param env of the nodes, beside what they need anyway */
+export type StartCluster = (nodes: number, env: NodeJS.ProcessEnv) => Promise<Cluster>;

@@ -13,7 +13,7 @@ const WITHOUT_LIMITS = {
   WS_CONNECTIONS_PER_IP_PER_MINUTE: "0",
 };
 
-export const startOurs: StartCluster = async (count, nodeOptions) => {
+export const startOurs: StartCluster = async (count, env) => {
   const redis = await startRedis();
   const nodes: NodeProcess[] = [];
   const killAll = () => {
@@ -28,7 +28,7 @@ export const startOurs: StartCluster = async (count, nodeOptions) => {
 
   try {
     for (let n = 1; n <= count; n++) {
-      const settings = { REDIS_URL: redis.url, JWT_SECRET, NODE_OPTIONS: nodeOptions, ...WITHOUT_LIMITS };
+      const settings = { REDIS_URL: redis.url, JWT_SECRET, ...WITHOUT_LIMITS, ...env };
       const node = new NodeProcess(`bench-${n}`, await freePort(), settings);
       nodes.push(node);
       node.start();

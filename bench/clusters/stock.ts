@@ -8,11 +8,11 @@ import type { StartCluster } from "./cluster.js";
 
 const NODE = fileURLToPath(new URL("../stock/node.mjs", import.meta.url));
 
-async function startNode(redis: string, nodeOptions: string) {
+async function startNode(redis: string, env: NodeJS.ProcessEnv) {
   const child = fork(NODE, {
     // Without the loader of the bench itself: our nodes run without it too.
     execArgv: [],
-    env: { PATH: process.env.PATH, REDIS_URL: redis, NODE_OPTIONS: nodeOptions },
+    env: { PATH: process.env.PATH, REDIS_URL: redis, ...env },
   });
   const ended = once(child, "exit").then(([code]) => {
     throw new Error(`a stock node ended with ${code}`);
@@ -28,9 +28,9 @@ async function end(child: ChildProcess): Promise<void> {
   await ended;
 }
 
-export const startStock: StartCluster = async (count, nodeOptions) => {
+export const startStock: StartCluster = async (count, env) => {
   const redis = await startRedis();
-  const nodes = await Promise.all(Array.from({ length: count }, () => startNode(redis.url, nodeOptions)));
+  const nodes = await Promise.all(Array.from({ length: count }, () => startNode(redis.url, env)));
   return {
     redis,
     pids: nodes.map(({ child }) => child.pid as number),

@@ -50,9 +50,10 @@ export class Viewer {
   #hear(args: [Envelope<typeof EVENT>]): void {
     const now = microseconds();
     const { n, published } = readMessage(args[0].payload.message ?? "");
-    if (n <= this.#last) this.disordered++;
+    const before = this.#last;
     this.#last = n;
     if (n < 1) return;
+    if (n <= before) this.disordered++;
     this.bytes ||= JSON.stringify(args).length;
     this.#seen[n] = (this.#seen[n] ?? 0) + 1;
     // An extra copy finds no place in the array, and is counted as a repeat.

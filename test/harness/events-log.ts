@@ -11,7 +11,9 @@ export interface LogEntry {
 
 export async function readLog(redis: Redis, prefix?: string): Promise<LogEntry[]> {
   const entries = await redis.xrange(redisKeys(prefix).events, "-", "+");
-  return entries.map(([id, fields]) => {
+  // The stream also holds the nodes' readiness markers, which name no event before them.
+  const durable = entries.filter(([, fields]) => fields.includes("prev"));
+  return durable.map(([id, fields]) => {
     const field = (name: string) => fields[fields.indexOf(name) + 1] as string;
     return { id, prev: field("prev"), envelope: JSON.parse(field("data")).packet.data[1] };
   });

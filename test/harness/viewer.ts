@@ -23,6 +23,8 @@ export class Viewer {
   /** `recovered` at each connect. */
   readonly connects: boolean[] = [];
   readonly errors: Error[] = [];
+  /** How often it noticed that its connection was lost. */
+  disconnects = 0;
 
   constructor(
     readonly url: string,
@@ -38,6 +40,7 @@ export class Viewer {
       ...socket,
     });
     this.socket.on("connect", () => this.connects.push(this.socket.recovered));
+    this.socket.on("disconnect", () => this.disconnects++);
     this.socket.on("connect_error", (error) => this.errors.push(error));
     this.socket.onAny((_name, envelope: Envelope) => this.received.push(envelope));
   }

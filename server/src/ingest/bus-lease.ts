@@ -9,7 +9,7 @@ const LEASE_MS = 3000;
  * appends nothing.
  */
 export class BusLease {
-  #held = false;
+  #heldUntil = 0;
 
   constructor(
     private readonly redis: Redis,
@@ -18,22 +18,25 @@ export class BusLease {
   ) {}
 
   get held(): boolean {
-    return this.#held;
+    return performance.now() < this.#heldUntil;
   }
 
-  /** Takes the lease if it is free, renews it if it is ours. Returns whether it was taken just now. */
-  async renew(): Promise<boolean> {
-    const before = this.#held;
-    this.#held = false;
+  /**
+   * Takes the lease if it is free, renews it if it is ours.
+   * @param beforeHolding what must be over before this node acts as the holder, when it was not
+   */
+  async renew(beforeHolding: () => Promise<void>): Promise<void> {
+    const end = performance.now() + LEASE_MS;
     const holder = await this.redis.set(this.keys.busLease, this.instanceId, "PX", LEASE_MS, "NX", "GET");
     if (holder === this.instanceId) await this.redis.pexpire(this.keys.busLease, LEASE_MS);
-    this.#held = holder === null || holder === this.instanceId;
-    return this.#held && !before;
+    const ours = holder === null || holder === this.instanceId;
+    if (ours && !this.held) await beforeHolding();
+    this.#heldUntil = ours ? end : 0;
   }
 
   async release(): Promise<void> {
-    if (!this.#held) return;
-    this.#held = false;
+    if (!this.held) return;
+    this.#heldUntil = 0;
     await this.redis.del(this.keys.busLease);
   }
 }

@@ -131,7 +131,7 @@ export function serveAgents(io: Server, options: AgentsOptions): Namespace {
           socket.join(roomsOf(to, connection.projects));
         },
         position: () => hub.positionOf(connection),
-        changed: save,
+        save,
       }),
     );
     socket.onAny((event) => {

@@ -73,6 +73,16 @@ export function createJoin({ sources, outgoing, joined, failed }: JoinOptions) {
     });
   }
 
+  /** Filters that change while Redis is asked count for all that is not sent yet. */
+  async function readWanted(connection: Connection, page: History["missed"]) {
+    for (;;) {
+      const { filters } = connection;
+      const wanted = page.filter((event) => connection.wants(event)).map(({ id }) => id);
+      const entries = wanted.length > 0 ? await sources.read(wanted) : [];
+      if (connection.filters === filters) return entries;
+    }
+  }
+
   /** Sends what of this history the connection wants. Returns how many events that were, and what is missing. */
   async function send(
     connection: Connection,
@@ -82,16 +92,17 @@ export function createJoin({ sources, outgoing, joined, failed }: JoinOptions) {
     // Positions in another history are no positions in this one.
     if (history.loss === "history_lost") connection.position = SEQUENCE_START;
     connection.epoch = history.epoch;
-    const wanted = history.missed.filter((event) => connection.wants(event)).map(({ id }) => id);
     let { loss } = history;
     let count = 0;
-    for (let start = 0; start < wanted.length && exit.open; start += PAGE) {
-      for (const entry of await sources.read(wanted.slice(start, start + PAGE))) {
+    for (let start = 0; start < history.missed.length && exit.open; start += PAGE) {
+      const page = history.missed.slice(start, start + PAGE);
+      for (const entry of await readWanted(connection, page)) {
         if (entry) {
           connection.pass(outgoing(entry.envelope));
           count++;
         } else loss ??= "trimmed";
       }
+      connection.position = laterSequence(connection.position, page.at(-1)?.id ?? SEQUENCE_START);
       await exit.writable();
     }
     connection.position = laterSequence(connection.position, history.to);

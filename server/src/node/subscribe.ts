@@ -15,16 +15,18 @@ export interface Subscriber {
   /** Leaves the rooms of the old filters and joins those of the new ones. */
   moveRooms(from: Filters, to: Filters): void;
   position(): SequenceId;
-  changed(): void;
+  /** Writes the new filters where a resume finds them. */
+  save(): Promise<void>;
 }
 
 type Answer = Acknowledgement<{ filters: Filters; sequence_id: SequenceId }>;
 
 /**
- * Takes one SUBSCRIBE: its filters replace the old ones at once, or nothing changes and the answer says why. Without an
- * acknowledgement a refusal comes as ERROR.
+ * Takes one SUBSCRIBE: its filters replace the old ones at once, or nothing changes and the answer says why. The answer
+ * comes when they are saved: from then on they also survive this node. Without an acknowledgement a refusal comes as
+ * ERROR.
  */
-export function takeSubscription(args: unknown[], subscriber: Subscriber): void {
+export async function takeSubscription(args: unknown[], subscriber: Subscriber): Promise<void> {
   const { connection } = subscriber;
   const ack = args.at(-1);
   const wanted = args[0] === ack && typeof ack === "function" ? undefined : args[0];
@@ -39,9 +41,10 @@ export function takeSubscription(args: unknown[], subscriber: Subscriber): void 
 
   subscriber.moveRooms(connection.filters, verdict);
   connection.filters = verdict;
-  answer({ ok: true, filters: verdict, sequence_id: subscriber.position() });
+  const sequence_id = subscriber.position();
+  await subscriber.save();
+  answer({ ok: true, filters: verdict, sequence_id });
   connection.exit.say("FILTERS_UPDATED", verdict);
-  subscriber.changed();
 }
 
 /** A project that the user may not see and one that does not exist get the same answer. */
