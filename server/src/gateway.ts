@@ -2,7 +2,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Envelope } from "@agentwire/shared";
 import { refusal } from "@agentwire/shared";
-import { type Appended, appendStatusChange, redisKeys } from "@agentwire/shared/redis";
+import { appendStatusChange, redisKeys } from "@agentwire/shared/redis";
 import { Server as Engine } from "engine.io";
 import express from "express";
 import type { Logger } from "pino";
@@ -27,16 +27,9 @@ import { look } from "./node/watch.js";
 import { dashboardRoutes } from "./ops/dashboard.js";
 import { healthRoutes } from "./ops/health.js";
 import { createStreamAdapter } from "./redis/adapter.js";
-import { Audience } from "./redis/audience.js";
 import { connectRedis } from "./redis/clients.js";
-import { ensureEpoch, renewEpoch } from "./redis/epoch.js";
-import { Log } from "./redis/log.js";
 import { Marker } from "./redis/marker.js";
-import { Registry } from "./redis/registry.js";
-import { Replay } from "./redis/replay.js";
-import { resumePosition, Sessions } from "./redis/sessions.js";
-import { writeSettings } from "./redis/settings.js";
-import { Snapshots } from "./redis/snapshots.js";
+import { openStore } from "./redis/store.js";
 
 /** A client that joined no namespace is closed after this. */
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -52,17 +45,14 @@ export interface Gateway {
 /** One node, put together: the only file that knows every folder. */
 export async function openGateway(config: Config, logger: Logger): Promise<Gateway> {
   const keys = redisKeys(config.WS_KEY_PREFIX, config.EVENT_BUS_PREFIX);
-  const windowMs = config.WS_REPLAY_WINDOW_SECONDS * 1000;
-  const replayLimits = { windowMs, maxMessages: config.WS_MAX_REPLAY_MESSAGES };
+  const limits = {
+    windowMs: config.WS_REPLAY_WINDOW_SECONDS * 1000,
+    maxMessages: config.WS_MAX_REPLAY_MESSAGES,
+  };
   const redis = connectRedis(config.REDIS_URL, logger);
   const { commands } = redis;
 
-  const log = new Log(commands, keys);
-  const replay = new Replay(commands, keys, log, replayLimits);
-  const snapshots = new Snapshots(commands, keys);
-  const sessions = new Sessions(commands, keys, windowMs);
-  const audience = new Audience(commands, keys, windowMs);
-  const registry = new Registry(commands, keys, config.INSTANCE_ID, () => port());
+  const store = openStore({ redis: commands, keys, instanceId: config.INSTANCE_ID, limits });
   const marker = new Marker(commands, keys);
   const lease = new BusLease(commands, keys, config.INSTANCE_ID);
 
@@ -80,15 +70,9 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     connectTimeout: CONNECT_TIMEOUT_MS,
   });
   const outgoing = (envelope: Envelope) => new Frame(agents, envelope);
-  const keepAudience = (user: string, projects: ReadonlySet<string>) => audience.keep(user, projects);
 
   const join = createJoin({
-    sources: {
-      missedBy: (...about) => replay.missedBy(...about),
-      read: (ids) => replay.read(ids),
-      agentsOfProjects: (ids) => snapshots.ofProjects(ids),
-      agents: (ids) => snapshots.ofAgents(ids),
-    },
+    sources: store,
     outgoing,
     joined: ({ id }) =>
       void presence.save(id).catch((error) => logger.warn({ err: String(error) }, "session not saved")),
@@ -102,52 +86,35 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
       if (connections > 0) logger.warn({ because, connections }, "live delivery had a hole, refilling");
     },
   });
-  const presence = new Presence(
-    {
-      keepConnections: (records) => registry.keep(records),
-      removeConnections: (gone) => registry.remove(gone),
-      keepAudience,
-      saveSession: (pid, session) => sessions.save(pid, session),
-      noteProgress: (progress) => sessions.noteProgress(progress),
-    },
-    (connection) => hub.positionOf(connection),
-  );
+  const presence = new Presence(store, (connection) => hub.positionOf(connection));
 
   const uptime = new Uptime({
     async comeUp(signal) {
-      await writeSettings(commands, keys, replayLimits);
+      await store.writeSettings();
       // Before the proof too: viewers of a node whose reader stays deaf are refilled from what is read here.
       await lookForLoss();
       await marker.prove(stream.position, signal);
       await lookForLoss();
       await presence.restoreAll();
-      await registry.announce("active", presence.size);
+      await store.announce("active", port(), presence.size);
       await bus.start();
     },
     look: () => lookForLoss(),
     async beat() {
-      await registry.announce("active", presence.size);
+      await store.announce("active", port(), presence.size);
       await presence.keepAll();
     },
     logger,
   });
   const lookForLoss = async () => {
-    const another = await look(hub, {
-      head: () => log.head(),
-      ensureEpoch: () => ensureEpoch(commands, keys),
-      renewEpoch: (former) => renewEpoch(commands, keys, former),
-    });
+    const another = await look(hub, store);
     if (!another) return;
-    await writeSettings(commands, keys, replayLimits);
+    await store.writeSettings();
     await presence.restoreAll();
   };
   commands.on("close", () => uptime.lost());
 
   // The ways in for workers.
-  const confirmed = (appended: Appended | undefined): Appended => {
-    if (!appended) throw new Error("append without a lease cannot be refused");
-    return appended;
-  };
   const bus = new Bus({
     subscriber: redis.bus,
     keys,
@@ -163,7 +130,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
       publishRoute({
         serviceKeys: config.INTERNAL_SERVICE_KEY,
         maxBytes: config.WS_MAX_MESSAGE_BYTES,
-        append: async (change) => confirmed(await appendStatusChange(commands, keys, change)),
+        append: (change) => appendStatusChange(commands, keys, change),
         logger,
       }),
     )
@@ -204,17 +171,8 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     maxFilterIds: config.WS_MAX_FILTER_IDS,
     visitor: admitted,
     exit: (socket, offsets) => new Outbox(socket, offsets),
-    sources: {
-      async session(pid, userId, offset) {
-        const session = await sessions.load(pid);
-        if (!session) return "unknown";
-        if (session.user_id !== userId) return "foreign";
-        return { epoch: session.epoch, filters: session.filters, position: resumePosition(session, offset) };
-      },
-      missedBy: (...about) => replay.missedBy(...about),
-      now: () => hub.continuity,
-    },
-    keepAudience,
+    sources: { ...store, now: () => hub.continuity },
+    keepAudience: store.keepAudience,
     hub,
     presence,
     logger,
@@ -229,10 +187,10 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     port: port(),
     ready: uptime.start(),
     async stop() {
-      uptime.stop();
       http.close();
+      await uptime.stop();
       for (const id of presence.ids()) agents.sockets.get(id)?.conn.close();
-      await Promise.allSettled([presence.emptied(), bus.stop(), registry.leave()]);
+      await Promise.allSettled([presence.emptied(), bus.stop(), store.leave()]);
       await io.close();
       http.closeAllConnections();
       redis.close();

@@ -38,7 +38,7 @@ export function openDoor(
     }
   };
 
-  http.on("request", async (req, res) => {
+  const onRequest = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {
     const url = urlOf(req);
     if (!url) return answerRequest(res, refusal("BAD_REQUEST"));
     if (url.pathname !== ENGINE_PATH) return elsewhere(req, res);
@@ -56,11 +56,9 @@ export function openDoor(
     for (const [name, value] of Object.entries(headers)) if (value !== undefined) res.setHeader(name, value);
     hideToken(req, url);
     engine.handleRequest(req as Parameters<Engine["handleRequest"]>[0], res);
-  });
+  };
 
-  http.on("upgrade", async (req: IncomingMessage, socket: Duplex, head: Buffer) => {
-    // A client that goes away while it is judged must not end the process.
-    socket.on("error", (error) => logger.debug({ err: error.message }, "upgrade socket error"));
+  const onUpgrade = async (req: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> => {
     const url = urlOf(req);
     if (!url) return answerUpgrade(socket, refusal("BAD_REQUEST"));
     if (url.pathname !== ENGINE_PATH) return answerUpgrade(socket, refusal("NOT_FOUND"));
@@ -74,6 +72,21 @@ export function openDoor(
     }
     hideToken(req, url);
     engine.handleUpgrade(req as Parameters<Engine["handleUpgrade"]>[0], socket, head);
+  };
+
+  http.on("request", (req, res) => {
+    onRequest(req, res).catch((error) => {
+      logger.error({ err: error }, "request failed");
+      res.destroy();
+    });
+  });
+  http.on("upgrade", (req: IncomingMessage, socket: Duplex, head: Buffer) => {
+    // A client that goes away while it is judged must not end the process.
+    socket.on("error", (error) => logger.debug({ err: error.message }, "upgrade socket error"));
+    onUpgrade(req, socket, head).catch((error) => {
+      logger.error({ err: error }, "upgrade failed");
+      socket.destroy();
+    });
   });
 
   return (request) => admissions.get(request);

@@ -83,7 +83,7 @@ export function serveAgents(io: Server, options: AgentsOptions): Namespace {
 
   namespace.on("connection", (socket) => {
     const welcome = welcomes.get(socket);
-    if (!welcome) throw new Error("a socket connected without being welcomed");
+    if (!welcome) return socket.disconnect(true);
     const { visitor, begins } = welcome;
     const first = begins.start.name === "first";
     const epoch = first ? hub.continuity.epoch : begins.epoch;
@@ -106,6 +106,7 @@ export function serveAgents(io: Server, options: AgentsOptions): Namespace {
       began: { epoch, position },
       connectedAt: new Date().toISOString(),
       ip: visitor.ip,
+      encoding: visitor.encoding,
       transport: () => socket.conn.transport.name,
     });
     const save = () => presence.save(socket.id).catch(logFailure("connection could not be saved"));

@@ -9,6 +9,7 @@ export interface Member {
   began: { epoch: string; position: SequenceId };
   connectedAt: string;
   ip: string;
+  encoding: string;
   transport(): string;
 }
 
@@ -115,7 +116,10 @@ export class Presence {
   async keepAll(): Promise<void> {
     const members = [...this.#members.values()];
     for (let start = 0; start < members.length; start += PAGE) {
-      const page = members.slice(start, start + PAGE);
+      // Without those that left while the page before was written: their records are gone.
+      const page = members
+        .slice(start, start + PAGE)
+        .filter(({ connection }) => this.#members.has(connection.id));
       await this.store.keepConnections(page.map((member) => this.#record(member)));
       await this.store.noteProgress(page.map((member) => this.#progress(member)));
       const users = new Map(page.map(({ connection }) => [connection.userId, connection.projects]));
@@ -138,14 +142,14 @@ export class Presence {
     };
   }
 
-  #record({ connection, connectedAt, ip, transport }: Member) {
+  #record({ connection, connectedAt, ip, encoding, transport }: Member) {
     return {
       connection_id: connection.id,
       user_id: connection.userId,
       connected_at: connectedAt,
       ip,
       transport: transport(),
-      encoding: "json",
+      encoding,
       filters: connection.filters,
       last_sequence_id: connection.lastSent,
     };

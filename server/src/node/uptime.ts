@@ -28,6 +28,7 @@ export class Uptime {
   #state: Readiness = { name: "starting" };
   readonly #stopped = new AbortController();
   #lastBeat = 0;
+  #running: Promise<void> | undefined;
 
   constructor(private readonly options: ReadinessOptions) {}
 
@@ -45,12 +46,14 @@ export class Uptime {
   /** Runs until {@link stop}; resolves when the node is ready for the first time. */
   async start(): Promise<void> {
     await this.#untilReady();
-    void this.#run();
+    this.#running = this.#run();
   }
 
-  stop(): void {
+  /** Resolves when nothing of this is under way any more. */
+  async stop(): Promise<void> {
     this.#state = { name: "stopped" };
     this.#stopped.abort();
+    await this.#running;
   }
 
   async #untilReady(): Promise<void> {
@@ -70,7 +73,7 @@ export class Uptime {
   async #run(): Promise<void> {
     const { signal } = this.#stopped;
     while (!signal.aborted) {
-      await pause(LOOK_MS, undefined, { ref: false });
+      await pause(LOOK_MS, undefined, { signal, ref: false }).catch(() => {});
       if (signal.aborted) return;
       try {
         if (this.#state.name !== "ready") {

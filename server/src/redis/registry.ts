@@ -29,10 +29,9 @@ export class Registry {
     private readonly redis: Redis,
     private readonly keys: RedisKeys,
     private readonly instanceId: string,
-    private readonly port: () => number,
   ) {}
 
-  async announce(state: InstanceState, connections: number): Promise<void> {
+  async announce(state: InstanceState, port: number, connections: number): Promise<void> {
     const key = this.keys.instance(this.instanceId);
     const pipeline = this.redis
       .pipeline()
@@ -40,7 +39,7 @@ export class Registry {
         instance_id: this.instanceId,
         host: hostname(),
         pid: process.pid,
-        port: this.port(),
+        port,
         started_at: new Date(performance.timeOrigin).toISOString(),
         last_heartbeat: new Date().toISOString(),
         connections,

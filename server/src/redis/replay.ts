@@ -8,7 +8,7 @@ import {
 } from "@agentwire/shared";
 import type { RedisKeys } from "@agentwire/shared/redis";
 import type { Redis } from "ioredis";
-import { fieldsOf, type LogEntry } from "./entry.js";
+import { fieldsOf } from "./entry.js";
 import type { Log } from "./log.js";
 import { replies } from "./pipeline.js";
 
@@ -44,10 +44,6 @@ export class Replay {
     private readonly log: Log,
     private readonly limits: ReplayLimits,
   ) {}
-
-  read(ids: SequenceId[]): Promise<(LogEntry | undefined)[]> {
-    return this.log.read(ids);
-  }
 
   /**
    * @param epoch the history that `after` belongs to; unknown for clients that do not say

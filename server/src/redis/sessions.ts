@@ -33,7 +33,7 @@ export interface Session {
   filters: Filters;
 }
 
-export interface Progress {
+export interface SessionProgress {
   pid: string;
   connection_id: string;
   last_sent: SequenceId;
@@ -82,7 +82,7 @@ export class Sessions {
     await replies(this.redis.multi().hset(key, record).pexpire(key, this.#keptForMs));
   }
 
-  async noteProgress(progress: Progress[]): Promise<void> {
+  async noteProgress(progress: SessionProgress[]): Promise<void> {
     if (progress.length === 0) return;
     await runScript(
       this.redis,

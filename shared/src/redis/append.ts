@@ -44,6 +44,17 @@ export async function appendStatusChange(
   redis: ScriptRunner,
   keys: RedisKeys,
   change: StatusChange & { event_id: string },
+): Promise<Appended>;
+export async function appendStatusChange(
+  redis: ScriptRunner,
+  keys: RedisKeys,
+  change: StatusChange & { event_id: string },
+  leaseHolder: string,
+): Promise<Appended | undefined>;
+export async function appendStatusChange(
+  redis: ScriptRunner,
+  keys: RedisKeys,
+  change: StatusChange & { event_id: string },
   leaseHolder = "",
 ): Promise<Appended | undefined> {
   const { event_id, old_status, ...payload } = change;
