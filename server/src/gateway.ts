@@ -173,6 +173,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     exit: (socket, offsets) => new Outbox(socket, offsets),
     sources: { ...store, now: () => hub.continuity },
     keepAudience: store.keepAudience,
+    claimSession: store.claimSession,
     hub,
     presence,
     logger,

@@ -3,6 +3,7 @@ import {
   type ClientToServerEvents,
   type Filters,
   refusal,
+  SEQUENCE_START,
   type SequenceId,
   type ServerToClientEvents,
 } from "@agentwire/shared";
@@ -10,7 +11,7 @@ import type { Logger } from "pino";
 import type { Namespace, Server, Socket } from "socket.io";
 import { Connection, type Exit } from "./connection.js";
 import type { Hub } from "./hub.js";
-import type { Presence } from "./presence.js";
+import type { Presence, SessionRecord } from "./presence.js";
 import { type Beginning, beginning, type ResumeSources } from "./resume.js";
 import { roomsOf } from "./rooms.js";
 import { takeSubscription } from "./subscribe.js";
@@ -34,6 +35,8 @@ export interface AgentsOptions {
   exit(socket: Socket, offsets: boolean): Exit;
   sources: ResumeSources;
   keepAudience(userId: string, projects: ReadonlySet<string>): Promise<void>;
+  /** Takes a session over from the connection that had it; false when another one did so meanwhile. */
+  claimSession(pid: string, session: SessionRecord, from: string): Promise<boolean>;
   hub: Hub;
   presence: Presence;
   logger: Logger;
@@ -70,6 +73,19 @@ export function serveAgents(io: Server, options: AgentsOptions): Namespace {
       await options.keepAudience(user.id, projects);
       const claim = { userId: user.id, projects, filters, pid, offset, lastSequenceId, epoch };
       const begins = await beginning(claim, sources);
+      // Written before CONNECT is answered: a client that knows its pid can resume, whatever happens to this node.
+      const { position, holder, filters: inForce } = begins;
+      const session = {
+        user_id: user.id,
+        epoch: begins.epoch,
+        connection_id: socket.id,
+        began: position,
+        last_sent: SEQUENCE_START,
+        as_of: position,
+        filters: inForce,
+      };
+      if (!(await options.claimSession(begins.pid, session, holder)))
+        throw new Error("resumed elsewhere meanwhile");
       // Socket.IO sends `pid` in CONNECT; a stock client that gets its own one back says `recovered`.
       Object.assign(socket, { pid: begins.pid, recovered: begins.recovered && begins.pid === pid });
       welcomes.set(socket, { visitor, begins });

@@ -13,6 +13,17 @@ export interface Member {
   transport(): string;
 }
 
+/** What a stock client's `pid` resumes. */
+export interface SessionRecord {
+  user_id: string;
+  epoch: string;
+  connection_id: string;
+  began: SequenceId;
+  last_sent: SequenceId;
+  as_of: SequenceId;
+  filters: Filters;
+}
+
 /** What presence needs of storage. */
 export interface PresenceStore {
   keepConnections(
@@ -29,20 +40,11 @@ export interface PresenceStore {
   ): Promise<void>;
   removeConnections(gone: { connection_id: string; user_id: string }[]): Promise<void>;
   keepAudience(userId: string, projects: ReadonlySet<string>): Promise<void>;
-  saveSession(
-    pid: string,
-    session: {
-      user_id: string;
-      epoch: string;
-      connection_id: string;
-      began: SequenceId;
-      last_sent: SequenceId;
-      as_of: SequenceId;
-      filters: Filters;
-    },
-  ): Promise<void>;
+  /** Writes the session unless it is another connection's by now. */
+  keepSession(pid: string, session: SessionRecord): Promise<void>;
   noteProgress(
     progress: { pid: string; connection_id: string; last_sent: SequenceId; as_of: SequenceId }[],
+    over: boolean,
   ): Promise<void>;
 }
 
@@ -85,7 +87,7 @@ export class Presence {
       member.began = { epoch: connection.epoch, position: SEQUENCE_START };
     await Promise.all([
       this.store.keepConnections([this.#record(member)]),
-      this.store.saveSession(pid, {
+      this.store.keepSession(pid, {
         user_id: connection.userId,
         epoch: member.began.epoch,
         connection_id: id,
@@ -106,7 +108,7 @@ export class Presence {
     const gone = [{ connection_id: id, user_id: member.connection.userId }];
     const leaving = Promise.all([
       this.store.removeConnections(gone),
-      this.store.noteProgress([progress]),
+      this.store.noteProgress([progress], true),
     ]).then(() => {});
     this.#leaving.add(leaving);
     await leaving.finally(() => this.#leaving.delete(leaving));
@@ -121,7 +123,10 @@ export class Presence {
         .slice(start, start + PAGE)
         .filter(({ connection }) => this.#members.has(connection.id));
       await this.store.keepConnections(page.map((member) => this.#record(member)));
-      await this.store.noteProgress(page.map((member) => this.#progress(member)));
+      await this.store.noteProgress(
+        page.map((member) => this.#progress(member)),
+        false,
+      );
       const users = new Map(page.map(({ connection }) => [connection.userId, connection.projects]));
       await Promise.all([...users].map(([user, projects]) => this.store.keepAudience(user, projects)));
     }

@@ -18,6 +18,8 @@ export interface Claim {
 /** Where a connection begins. */
 export interface Beginning {
   pid: string;
+  /** The connection that had the session until now; "" for a new session. */
+  holder: string;
   /** True when the client's own `pid` goes on and everything it missed follows. */
   recovered: boolean;
   filters: Filters;
@@ -32,7 +34,9 @@ export interface ResumeSources {
     pid: string,
     userId: string,
     offset: unknown,
-  ): Promise<{ epoch: string; position: SequenceId; filters: Filters } | "unknown" | "foreign">;
+  ): Promise<
+    { epoch: string; position: SequenceId; filters: Filters; holder: string } | "unknown" | "foreign"
+  >;
   missedBy(
     userId: string,
     projects: ReadonlySet<string>,
@@ -57,7 +61,7 @@ export async function beginning(claim: Claim, sources: ResumeSources): Promise<B
     const { position, epoch } = session;
     const recovered = !known.loss;
     return {
-      pid: recovered && pid ? pid : fresh(),
+      ...(recovered && pid ? { pid, holder: session.holder } : { pid: fresh(), holder: "" }),
       recovered,
       filters: session.filters,
       epoch,
@@ -73,6 +77,7 @@ export async function beginning(claim: Claim, sources: ResumeSources): Promise<B
     const known = await sources.missedBy(userId, projects, position, claim.epoch);
     return {
       pid: fresh(),
+      holder: "",
       recovered: !known.loss,
       filters,
       epoch: claim.epoch ?? known.epoch,
@@ -82,5 +87,13 @@ export async function beginning(claim: Claim, sources: ResumeSources): Promise<B
   }
 
   const { epoch, last } = sources.now();
-  return { pid: fresh(), recovered: false, filters, epoch, position: last, start: { name: "first" } };
+  return {
+    pid: fresh(),
+    holder: "",
+    recovered: false,
+    filters,
+    epoch,
+    position: last,
+    start: { name: "first" },
+  };
 }

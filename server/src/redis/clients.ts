@@ -20,6 +20,8 @@ export function connectRedis(url: string, logger: Logger): RedisClients {
   const shared = {
     retryStrategy: (attempt: number) => Math.min(RECONNECT_MAX_MS, 20 * 2 ** Math.min(attempt, 10)),
     connectTimeout: 2000,
+    // A reader that waits in XREAD does not end by itself when it is told to.
+    disconnectTimeout: 100,
     maxRetriesPerRequest: null,
     // Replies in the shapes of RESP2, whatever the client's own default becomes.
     replyMapping: "legacy",

@@ -10,9 +10,10 @@ import {
 } from "@agentwire/shared";
 import { type RedisKeys, runScript, script } from "@agentwire/shared/redis";
 import type { Redis } from "ioredis";
-import { replies } from "./pipeline.js";
 
-const NOTE_PROGRESS = script(readFileSync(new URL("../../src/redis/sessions.lua", import.meta.url), "utf8"));
+const source = (name: string) => readFileSync(new URL(`../../src/redis/${name}`, import.meta.url), "utf8");
+const SAVE = script(source("session-save.lua"));
+const PROGRESS = script(source("session-progress.lua"));
 const SPARE_MS = 30_000;
 
 /**
@@ -22,7 +23,7 @@ const SPARE_MS = 30_000;
 export interface Session {
   user_id: string;
   epoch: string;
-  /** The connection that has it now. */
+  /** The connection that has it now; "" when its first one has ended. */
   connection_id: string;
   /** Where it began: everything after this is due to the client. */
   began: SequenceId;
@@ -63,12 +64,12 @@ export class Sessions {
   async load(pid: string): Promise<Session | undefined> {
     const hash = await this.redis.hgetall(this.keys.session(pid));
     const { user_id, epoch, connection_id, began, last_sent, as_of, filters } = hash;
-    if (!user_id || !epoch || !connection_id || !filters) return undefined;
+    if (!user_id || !epoch || !filters) return undefined;
     const position = (id: string | undefined) => (isSequenceId(id) ? id : SEQUENCE_START);
     return {
       user_id,
       epoch,
-      connection_id,
+      connection_id: connection_id ?? "",
       began: position(began),
       last_sent: position(last_sent),
       as_of: position(as_of),
@@ -76,19 +77,35 @@ export class Sessions {
     };
   }
 
-  async save(pid: string, session: Session): Promise<void> {
-    const key = this.keys.session(pid);
-    const record = { ...session, filters: JSON.stringify(session.filters) };
-    await replies(this.redis.multi().hset(key, record).pexpire(key, this.#keptForMs));
+  /**
+   * Takes the session over for a connection that begins.
+   * @param from the connection that had it when it was loaded; "" for a new session
+   * @returns false when another connection took it meanwhile
+   */
+  claim(pid: string, session: Session, from: string): Promise<boolean> {
+    return this.#write("claim", pid, session, from);
   }
 
-  async noteProgress(progress: SessionProgress[]): Promise<void> {
+  /** Writes the session for the connection that has it, or where Redis lost it; nothing if it is another's. */
+  async keep(pid: string, session: Session): Promise<void> {
+    await this.#write("keep", pid, session, "");
+  }
+
+  async #write(mode: "claim" | "keep", pid: string, session: Session, from: string): Promise<boolean> {
+    const { connection_id, filters, ...fields } = session;
+    const pairs = Object.entries({ ...fields, filters: JSON.stringify(filters) }).flat();
+    const args = [mode, connection_id, from, this.#keptForMs, ...pairs];
+    return (await runScript(this.redis, SAVE, [this.keys.session(pid)], args)) === 1;
+  }
+
+  /** @param over these connections have ended */
+  async noteProgress(progress: SessionProgress[], over: boolean): Promise<void> {
     if (progress.length === 0) return;
     await runScript(
       this.redis,
-      NOTE_PROGRESS,
+      PROGRESS,
       progress.map(({ pid }) => this.keys.session(pid)),
-      [this.#keptForMs, ...progress.flatMap((p) => [p.connection_id, p.last_sent, p.as_of])],
+      [this.#keptForMs, over ? 1 : 0, ...progress.flatMap((p) => [p.connection_id, p.last_sent, p.as_of])],
     );
   }
 }

@@ -18,6 +18,14 @@ export interface StoreOptions {
   limits: ReplayLimits;
 }
 
+/** Where a client's session goes on, and which connection has it. */
+export interface ResumableSession {
+  epoch: string;
+  position: SequenceId;
+  filters: Filters;
+  holder: string;
+}
+
 /** Everything the node keeps in Redis, under the names by which the node asks for it. */
 export function openStore({ redis, keys, instanceId, limits }: StoreOptions) {
   const log = new Log(redis, keys);
@@ -40,19 +48,22 @@ export function openStore({ redis, keys, instanceId, limits }: StoreOptions) {
       pid: string,
       userId: string,
       offset: unknown,
-    ): Promise<{ epoch: string; position: SequenceId; filters: Filters } | "unknown" | "foreign"> {
+    ): Promise<ResumableSession | "unknown" | "foreign"> {
       const session = await sessions.load(pid);
       if (!session) return "unknown";
-      if (session.user_id !== userId) return "foreign";
-      return { epoch: session.epoch, filters: session.filters, position: resumePosition(session, offset) };
+      const { user_id, epoch, filters, connection_id } = session;
+      return user_id === userId
+        ? { epoch, filters, position: resumePosition(session, offset), holder: connection_id }
+        : "foreign";
     },
+    claimSession: (pid: string, session: Session, from: string) => sessions.claim(pid, session, from),
 
     // Who is here.
     keepAudience: (user: string, projects: ReadonlySet<string>) => audience.keep(user, projects),
     keepConnections: (records: ConnectionRecord[]) => registry.keep(records),
     removeConnections: (gone: Pick<ConnectionRecord, "connection_id" | "user_id">[]) => registry.remove(gone),
-    saveSession: (pid: string, session: Session) => sessions.save(pid, session),
-    noteProgress: (progress: SessionProgress[]) => sessions.noteProgress(progress),
+    keepSession: (pid: string, session: Session) => sessions.keep(pid, session),
+    noteProgress: (progress: SessionProgress[], over: boolean) => sessions.noteProgress(progress, over),
     announce: registry.announce.bind(registry),
     leave: () => registry.leave(),
 
