@@ -7,7 +7,7 @@ export class Child<Question extends object, Answer> {
   readonly #process: ChildProcess;
 
   constructor(file: URL) {
-    this.#process = fork(fileURLToPath(file));
+    this.#process = fork(fileURLToPath(file), { serialization: "advanced" });
   }
 
   async ask<A extends Answer>(question: Question): Promise<A> {
@@ -21,7 +21,7 @@ export class Child<Question extends object, Answer> {
   }
 
   async end(): Promise<void> {
-    if (this.#process.exitCode !== null) return;
+    if (!this.#process.connected) return;
     const ended = once(this.#process, "exit");
     this.#process.kill("SIGKILL");
     await ended;

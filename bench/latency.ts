@@ -1,5 +1,5 @@
 import type { Side } from "./clusters/cluster.js";
-import { readOptions } from "./options.js";
+import { type Options, readOptions } from "./options.js";
 import { header, heading, notMeasured, row, summary } from "./report.js";
 import { faults, type Round, runRound } from "./round.js";
 
@@ -8,7 +8,16 @@ const SIDES: Side[] = ["us", "stock"];
 // So that what was started is ended too when the run is cut short.
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
 
-const options = readOptions(process.argv.slice(2), process.env);
+function optionsOrUsage(): Options {
+  try {
+    return readOptions(process.argv.slice(2), process.env);
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error);
+    process.exit(2);
+  }
+}
+
+const options = optionsOrUsage();
 const rounds: Round[] = [];
 
 console.log(`${heading(options)}\n\n${header()}`);

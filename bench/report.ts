@@ -47,9 +47,9 @@ export const heading = ({ rate, seconds, viewers, nodes, rounds }: Options): str
   `Publish to browser: ${rate} events/s for ${seconds} s to each of ${viewers} viewers, ` +
   `${nodes} nodes, ${rounds} rounds of each side in turn. Stock is Socket.IO with its Redis streams adapter.`;
 
-export const notMeasured = `Not measured: a network (all runs on one machine, over loopback, sharing its cores with the load),
-TLS, a proxy, a browser's own work (the clients are stock socket.io-client in one Node process, WebSocket only),
-MessagePack, filters, replay, drops, memory, and load near the limit: the nodes are mostly idle here.
-The rate limits are off, since the load is above them.
-Not the same on both sides: one Redis write does more for us (log, replay index per viewer, snapshot, event bus), and our
-events carry their sequence_id; stock checks no token and no right.`;
+export const notMeasured = `Not measured: a network (everything runs on one machine, over loopback, and shares its cores with the load), TLS, a
+proxy, a browser's own work (the clients are stock socket.io-client in one Node process, over WebSocket), MessagePack,
+filters, replay, drops, memory, and load near the limit (the nodes are mostly idle here).
+Rate limits are off: the load is above them.
+Not alike: a publish of ours is also written to the snapshot, to each viewer's replay index and to the event bus, which
+each node reads; our events carry a sequence_id, twice. Stock does none of that, and checks no right.`;

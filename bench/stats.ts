@@ -1,6 +1,6 @@
-/** @param sorted ascending, not empty */
+/** @param sorted ascending; of nothing there is no percentile: NaN */
 export function percentile(sorted: Float64Array, share: number): number {
-  return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] as number;
+  return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? Number.NaN;
 }
 
 export function median(values: number[]): number {

@@ -18,11 +18,11 @@ async function startNode(redis: string, env: NodeJS.ProcessEnv) {
     throw new Error(`a stock node ended with ${code}`);
   });
   const [{ port }] = await Promise.race([once(child, "message"), ended]);
-  ended.catch(() => {});
   return { child, port: port as number };
 }
 
 async function end(child: ChildProcess): Promise<void> {
+  if (!child.connected) return;
   const ended = once(child, "exit");
   child.disconnect();
   await ended;

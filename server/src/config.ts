@@ -23,7 +23,7 @@ const list = z
 const origin = z
   .string()
   .refine((text) => text === "*" || (URL.canParse(text) && new URL(text).origin === text), {
-    error: (issue) => `"${issue.input}" is not an origin such as https://app.example.com`,
+    error: (issue) => `${JSON.stringify(issue.input)} is not an origin such as https://app.example.com`,
   });
 
 /** Each setting once: its name, what it may be, and what it is when absent. README's table is checked against this. */

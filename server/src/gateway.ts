@@ -9,6 +9,7 @@ import type { Logger } from "pino";
 import { type Namespace, Server } from "socket.io";
 import { claimsPolicy } from "./access/claims.js";
 import type { Config } from "./config.js";
+import { answerRequest } from "./door/answer.js";
 import { openDoor } from "./door/listener.js";
 import { createOriginRule } from "./door/origin.js";
 import { createTokenVerifier } from "./door/token.js";
@@ -129,6 +130,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     .use(
       publishRoute({
         serviceKeys: config.INTERNAL_SERVICE_KEY,
+        refuse: answerRequest,
         maxBytes: config.WS_MAX_MESSAGE_BYTES,
         append: (change) => appendStatusChange(commands, keys, change),
         logger,
@@ -171,9 +173,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     maxFilterIds: config.WS_MAX_FILTER_IDS,
     visitor: admitted,
     exit: (socket, offsets) => new Outbox(socket, offsets),
-    sources: { ...store, now: () => hub.continuity },
-    keepAudience: store.keepAudience,
-    claimSession: store.claimSession,
+    store: { ...store, now: () => hub.continuity },
     hub,
     presence,
     logger,

@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import { connect } from "node:net";
 import type { Code } from "@agentwire/shared";
 import { codes, SEQUENCE_START } from "@agentwire/shared";
 import { expect } from "chai";
@@ -127,6 +128,16 @@ describe("bad input", () => {
       }
       expect(await state()).to.deep.equal(before);
       await onlyGoodComes(watching);
+    });
+
+    it("[D13] a request line that is no address: 400, and the node lives", async () => {
+      const { node } = cluster();
+      for (const more of ["", "Connection: Upgrade\r\nUpgrade: websocket\r\n"]) {
+        const socket = connect(node(1).port, "127.0.0.1");
+        socket.write(`GET //[ HTTP/1.1\r\nHost: node\r\n${more || "Connection: close\r\n"}\r\n`);
+        expect(Buffer.concat(await socket.toArray()).toString()).to.match(/^HTTP\/1\.1 400 .*"BAD_REQUEST"/s);
+      }
+      expect(await node(1).readyz()).to.equal(200);
     });
 
     it("[D13] while keys rotate, the old one and the new one are both good", async () => {

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type IncomingHttpHeaders, request } from "node:http";
-import { type AddressInfo, connect } from "node:net";
+import type { AddressInfo } from "node:net";
 import { AGENTS_NAMESPACE, codes } from "@agentwire/shared";
 import { createAdapter } from "@socket.io/redis-streams-adapter";
 import { expect } from "chai";
@@ -96,8 +96,9 @@ describe("the door", () => {
 
   const expectRefusal = ({ status, headers, body }: Answer, code: keyof typeof codes) => {
     const { status: wanted, retry, message } = codes[code];
+    expect(status).to.equal(wanted);
     const { error } = JSON.parse(body);
-    expect({ status, code: error.code, retry: error.retry }).to.deep.equal({ status: wanted, code, retry });
+    expect(error).to.include({ code, retry });
     expect(error.message).to.be.a("string").and.not.equal("");
     expect(Object.keys(error)).to.have.members(["code", "message", "retry"]);
     expect(headers["content-type"]).to.match(/^application\/json/);
@@ -142,13 +143,12 @@ describe("the door", () => {
         expect([...bodies]).to.have.length(1);
       });
 
-      for (const role of ["anon", "service_role"]) {
-        it(`[D12] the token of ${role} is not a user's: 401`, async () => {
+      it("[D12] the tokens of anon and service_role are no user's: 401", async () => {
+        for (const role of ["anon", "service_role"]) {
           const answer = await knock(address(transport, `token=${signed({ claims: { role } })}`));
-          expect(answer.status).to.equal(401);
           expectRefusal(answer, "UNAUTHORIZED");
-        });
-      }
+        }
+      });
 
       it("[D12] a good token comes in: in the query, in the header alone, or in both alike", async () => {
         for (const [query, headers] of [
@@ -256,16 +256,6 @@ describe("the door", () => {
     expect(allowed.headers["access-control-allow-headers"]).to.match(/authorization/i);
     const { headers } = await knock(address("polling", ""), { ...ask, ...FOREIGN }, "OPTIONS");
     expect(Object.keys(headers).filter((name) => name.startsWith("access-control-"))).to.deep.equal([]);
-  });
-
-  it("[D13] a request line that is no address: 400, and the node lives", async () => {
-    const { node } = cluster();
-    for (const more of ["", "Connection: Upgrade\r\nUpgrade: websocket\r\n"]) {
-      const socket = connect(node(1).port, "127.0.0.1");
-      socket.write(`GET //[ HTTP/1.1\r\nHost: node\r\n${more || "Connection: close\r\n"}\r\n`);
-      expect(Buffer.concat(await socket.toArray()).toString()).to.match(/^HTTP\/1\.1 400 .*"BAD_REQUEST"/s);
-    }
-    expect(await node(1).readyz()).to.equal(200);
   });
 
   it("[D12] another server of the cluster sees a connection's handshake, but not its token", async () => {

@@ -76,6 +76,32 @@ describe("coming back", () => {
     expect(viewer.log).to.deep.equal([ids[1]]);
   });
 
+  it("[D7] a node that hung does not write over the filters that its client chose on another node", async () => {
+    const cluster = await startCluster({ nodes: 3 });
+    const worker = cluster.worker();
+    const front = await cluster.front(1);
+    const viewer = await (await cluster.viewer({ on: 1 })).joined();
+    cluster.node(1).pause();
+    front.prefer(2);
+    front.cut();
+    await viewer.sees("it is on node 2", () => viewer.payloads("READY").at(-1)?.instance_id === "node-2");
+    expect(await viewer.subscribe({ agent_ids: ["a1"] })).to.include({ ok: true });
+    cluster.node(1).resume();
+    await until("node 1 has noticed", async () => {
+      const ids = await cluster.client().zrange("ws:connections:user:user-1", "0", "-1");
+      return ids.length === 1 && ids[0] === viewer.socket.id;
+    });
+    front.prefer(3);
+    await cluster.node(2).kill();
+    await viewer.sees("it is on node 3", () => viewer.payloads("READY").at(-1)?.instance_id === "node-3");
+    expect(viewer.payloads("READY").at(-1)?.filters.agent_ids).to.deep.equal(["a1"]);
+    expect(viewer.connects).to.deep.equal([false, true, true]);
+    const ids: string[] = [];
+    for (let n = 0; n < 3; n++) ids.push((await worker.agentStatus(change(n))).sequence_id);
+    await viewer.has([ids[1] as string]);
+    expect(viewer.log).to.deep.equal([ids[1]]);
+  });
+
   it("[D7] a quiet connection resumes although its last event is older than the window", async () => {
     const cluster = await startCluster({ nodes: 2, settings: { WS_REPLAY_WINDOW_SECONDS: "2" } });
     const worker = cluster.worker();
@@ -115,6 +141,36 @@ describe("coming back", () => {
       "a1",
     ]);
     expect(viewer.payloads("READY")[0]?.recovered).to.equal(false);
+  });
+
+  it("[D8] also where the user's index has forgotten it, and the log still holds it", async () => {
+    const cluster = await startCluster({ nodes: 1, settings: { WS_REPLAY_WINDOW_SECONDS: "1" } });
+    const worker = cluster.worker();
+    const first = await (await cluster.viewer()).joined();
+    const ids = [
+      (await worker.agentStatus(change(0))).sequence_id,
+      (await worker.agentStatus(change(1))).sequence_id,
+    ];
+    await first.has(ids);
+    first.socket.disconnect();
+    const client = cluster.client();
+    await until(
+      "the index is gone",
+      async () => (await client.exists("ws:replay:agent_status:user-1")) === 0,
+    );
+    expect(await client.xrange(cluster.keys.events, ids[1] as string, ids[1] as string)).to.have.length(1);
+    const viewer = await (await cluster.viewer({ query: { last_sequence_id: ids[0] as string } })).joined();
+    expect(viewer.payloads("REPLAY_END")[0]).to.include({ complete: false, reason: "window_exceeded" });
+  });
+
+  it("[D8] a position older than the window is complete when nothing that the user could see came after it", async () => {
+    const cluster = await startCluster({ nodes: 1, settings: { WS_REPLAY_WINDOW_SECONDS: "1" } });
+    const worker = cluster.worker();
+    const { sequence_id } = await worker.agentStatus(change(0));
+    await worker.agentStatus(change(1, "p2"));
+    await until("the window is over", () => Date.now() > Number.parseInt(sequence_id, 10) + 1100);
+    const viewer = await (await cluster.viewer({ query: { last_sequence_id: sequence_id } })).joined();
+    expect(viewer.payloads("REPLAY_END")[0]).to.include({ complete: true, count: 0 });
   });
 
   it("[D8] more than one replay sends is told: trimmed, the newest, and a snapshot", async () => {

@@ -6,7 +6,8 @@ import type { NodeProcess } from "./node.js";
  * An address in front of the cluster, as a load balancer gives it: each new connection goes to the preferred node, or
  * to the next one that lives. Bytes are passed on as they come.
  */
-export async function openFront(nodes: NodeProcess[], preferred: number) {
+export async function openFront(nodes: NodeProcess[], first: number) {
+  let preferred = first;
   const open = new Set<Socket>();
   const server = createServer((client) => {
     const order = [...nodes.slice(preferred), ...nodes.slice(0, preferred)];
@@ -31,6 +32,10 @@ export async function openFront(nodes: NodeProcess[], preferred: number) {
 
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    /** New connections go to node `n` from now on. */
+    prefer(n: number): void {
+      preferred = n - 1;
+    },
     /** Cuts every connection, as a network does. */
     cut(): void {
       for (const socket of open) socket.destroy();

@@ -48,7 +48,7 @@ export function openDoor(
       res.writeHead(204, allowed ? { ...headers, ...PREFLIGHT } : {}).end();
       return;
     }
-    if (!url.searchParams.has("sid")) {
+    if (!continues(url)) {
       const verdict = await judge(req);
       if ("refused" in verdict) return answerRequest(res, verdict.refused, headers);
       admissions.set(req, verdict.admitted);
@@ -62,7 +62,7 @@ export function openDoor(
     const url = urlOf(req);
     if (!url) return answerUpgrade(socket, refusal("BAD_REQUEST"));
     if (url.pathname !== ENGINE_PATH) return answerUpgrade(socket, refusal("NOT_FOUND"));
-    if (!url.searchParams.has("sid")) {
+    if (!continues(url)) {
       const verdict = await judge(req);
       if ("refused" in verdict) {
         const headers = rules.origin.allows(req.headers) ? rules.origin.headers(req.headers) : {};
@@ -96,6 +96,11 @@ export function openDoor(
 function urlOf(req: IncomingMessage): URL | undefined {
   const url = req.url ?? "/";
   return URL.canParse(url, "http://node") ? new URL(url, "http://node") : undefined;
+}
+
+/** Whether it belongs to a connection that exists. Of several `sid`, Engine.IO takes the last; an empty one is none. */
+function continues(url: URL): boolean {
+  return Boolean(url.searchParams.getAll("sid").at(-1));
 }
 
 /** The request lives as long as its connection, and Socket.IO shows its address and headers to others. */

@@ -13,8 +13,8 @@ export interface Wishes {
   encoding: "json";
   lastSequenceId?: SequenceId;
   epoch?: string;
-  /** Whether `log` events carry their offset as a last argument; not with `resume=none`. */
-  offsets: boolean;
+  /** Whether the client takes part in resuming: not with `resume=none`. */
+  resumes: boolean;
 }
 
 const OURS = [
@@ -63,7 +63,7 @@ export function parseWishes(query: URLSearchParams, maxFilterIds: number): Wishe
   return {
     filters: filters.data,
     encoding,
-    offsets: resume === undefined,
+    resumes: resume === undefined,
     ...(lastSequenceId && { lastSequenceId }),
     ...(epoch && { epoch }),
   };

@@ -6,6 +6,9 @@ const MAX_USER_ID = 256;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the user id becomes part of Redis keys and log lines
 const CONTROL = /[\u0000-\u001f\u007f]/;
 
+/** Roles of Supabase's own keys: an app's public key, and its service's. */
+const NOT_USERS = new Set(["anon", "service_role"]);
+
 export interface TokenRules {
   secret: string;
   audience: string;
@@ -29,7 +32,8 @@ export function createTokenVerifier({
       return undefined;
     }
     if (typeof claims !== "object" || claims === null) return undefined;
-    const { sub, exp } = claims as Record<string, unknown>;
+    const { sub, exp, role } = claims as Record<string, unknown>;
+    if (typeof role === "string" && NOT_USERS.has(role)) return undefined;
     if (typeof exp !== "number" || typeof sub !== "string") return undefined;
     if (sub === "" || sub.length > MAX_USER_ID || CONTROL.test(sub)) return undefined;
     return { id: sub, claims: claims as User["claims"] };

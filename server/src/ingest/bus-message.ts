@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
-import { AgentwireError } from "@agentwire/shared";
+import { AgentwireError, isSequenceId } from "@agentwire/shared";
 import { parseStatusChange } from "@agentwire/shared/redis";
 import { z } from "zod";
 
@@ -8,7 +8,7 @@ const BusMessage = z.object({
   entity_type: z.literal("agent"),
   entity_id: z.string(),
   event_id: z.string().optional(),
-  sequence_id: z.string().optional(),
+  sequence_id: z.string().refine(isSequenceId, "must look like 1700000000000-0").optional(),
   payload: z.record(z.string(), z.unknown()),
 });
 

@@ -4,12 +4,13 @@ import { type Appended, parseStatusChange } from "@agentwire/shared/redis";
 import express, { type ErrorRequestHandler, type RequestHandler, type Response, type Router } from "express";
 import type { Logger } from "pino";
 import { z } from "zod";
-import { answerRequest } from "../door/answer.js";
 
 export const PUBLISH_PATH = "/api/v1/internal/ws/publish";
 
 export interface PublishOptions {
   serviceKeys: string[];
+  /** Answers with the refusal's status and body. */
+  refuse(res: Response, refusal: Refusal): void;
   maxBytes: number;
   append(change: ReturnType<typeof parseStatusChange>): Promise<Appended>;
   logger: Logger;
@@ -26,9 +27,7 @@ const Body = z.object({
 });
 
 /** `POST /api/v1/internal/ws/publish`: one durable event from a service that has a key. 202 means: it is in the log. */
-export function publishRoute({ serviceKeys, maxBytes, append, logger }: PublishOptions): Router {
-  const refuse = (res: Response, reason: Refusal) => answerRequest(res, reason);
-
+export function publishRoute({ serviceKeys, refuse, maxBytes, append, logger }: PublishOptions): Router {
   // Keys are compared by their digests: those are of one length, and take the same time whatever is wrong.
   const digest = (text: string) => createHash("sha256").update(text).digest();
   const known = serviceKeys.map(digest);

@@ -1,8 +1,8 @@
 import { setTimeout as pause } from "node:timers/promises";
 import {
   type Envelope,
+  type Filters,
   laterSequence,
-  matches,
   type PayloadOf,
   SEQUENCE_START,
   type SequenceId,
@@ -57,20 +57,22 @@ export type Start = { name: "first" } | { name: "resume"; known?: History };
 export function createJoin({ sources, outgoing, joined, failed }: JoinOptions) {
   const inTurn = createTurns(AT_ONCE);
 
-  async function snapshot({ exit, filters, projects, position }: Connection): Promise<void> {
-    const { agent_ids, project_ids } = filters;
-    const states = await (agent_ids.length > 0
-      ? sources.agents(agent_ids)
-      : sources.agentsOfProjects(project_ids.length > 0 ? project_ids : [...projects]));
+  async function snapshot(connection: Connection): Promise<void> {
+    const { exit, projects } = connection;
+    let filters: Filters;
+    let states: AgentState[];
+    do {
+      filters = connection.filters;
+      const { agent_ids, project_ids } = filters;
+      states = await (agent_ids.length > 0
+        ? sources.agents(agent_ids)
+        : sources.agentsOfProjects(project_ids.length > 0 ? project_ids : [...projects]));
+    } while (connection.filters !== filters);
     const event_type = "AGENT_STATUS_CHANGED";
-    exit.say("SNAPSHOT", {
-      agents: states.filter(
-        (agent) =>
-          projects.has(agent.project_id) &&
-          matches(filters, { event_type, ...agent, new_status: agent.status }),
-      ),
-      sequence_id: position,
-    });
+    const agents = states.filter((agent) =>
+      connection.wants({ event_type, ...agent, new_status: agent.status }),
+    );
+    exit.say("SNAPSHOT", { agents, sequence_id: connection.position });
   }
 
   /** Filters that change while Redis is asked count for all that is not sent yet. */

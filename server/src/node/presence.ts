@@ -4,7 +4,10 @@ import type { Connection } from "./connection.js";
 /** One connection as the rest of the cluster knows it. */
 export interface Member {
   connection: Connection;
-  pid: string;
+  /** None for a client that takes no part in resuming. */
+  pid: string | undefined;
+  /** The filters of its handshake. */
+  asked: Filters;
   /** Where its session began, in the history that its connection now is in. */
   began: { epoch: string; position: SequenceId };
   connectedAt: string;
@@ -22,6 +25,8 @@ export interface SessionRecord {
   last_sent: SequenceId;
   as_of: SequenceId;
   filters: Filters;
+  /** The filters of the handshake. */
+  asked: Filters;
 }
 
 /** What presence needs of storage. */
@@ -40,8 +45,8 @@ export interface PresenceStore {
   ): Promise<void>;
   removeConnections(gone: { connection_id: string; user_id: string }[]): Promise<void>;
   keepAudience(userId: string, projects: ReadonlySet<string>): Promise<void>;
-  /** Writes the session unless it is another connection's by now. */
-  keepSession(pid: string, session: SessionRecord): Promise<void>;
+  /** Writes the session; false, and nothing, where it is another connection's. */
+  keepSession(pid: string, session: SessionRecord): Promise<boolean>;
   noteProgress(
     progress: { pid: string; connection_id: string; last_sent: SequenceId; as_of: SequenceId }[],
     over: boolean,
@@ -54,6 +59,8 @@ const PAGE = 500;
 export class Presence {
   readonly #members = new Map<string, Member>();
   readonly #leaving = new Set<Promise<void>>();
+  /** Sessions that another connection had when they were to be written; it may be a dead one that gives them back. */
+  readonly #unsaved = new Set<Member>();
 
   constructor(
     private readonly store: PresenceStore,
@@ -81,22 +88,27 @@ export class Presence {
   async save(id: string): Promise<void> {
     const member = this.#members.get(id);
     if (!member) return;
-    const { connection, pid, began } = member;
+    await Promise.all([this.store.keepConnections([this.#record(member)]), this.#saveSession(member)]);
+  }
+
+  async #saveSession(member: Member): Promise<void> {
+    const { connection, pid, began, asked } = member;
+    if (pid === undefined) return;
     // A connection that was carried over into another history begins with that history.
     if (connection.epoch !== began.epoch)
       member.began = { epoch: connection.epoch, position: SEQUENCE_START };
-    await Promise.all([
-      this.store.keepConnections([this.#record(member)]),
-      this.store.keepSession(pid, {
-        user_id: connection.userId,
-        epoch: member.began.epoch,
-        connection_id: id,
-        began: member.began.position,
-        last_sent: connection.lastSent,
-        as_of: this.positionOf(connection),
-        filters: connection.filters,
-      }),
-    ]);
+    const saved = await this.store.keepSession(pid, {
+      user_id: connection.userId,
+      epoch: member.began.epoch,
+      connection_id: connection.id,
+      began: member.began.position,
+      last_sent: connection.lastSent,
+      as_of: this.positionOf(connection),
+      filters: connection.filters,
+      asked,
+    });
+    if (saved) this.#unsaved.delete(member);
+    else this.#unsaved.add(member);
   }
 
   /** The record goes; the session stays for the window, for the client to come back to. */
@@ -104,11 +116,12 @@ export class Presence {
     const member = this.#members.get(id);
     if (!member) return;
     this.#members.delete(id);
-    const progress = this.#progress(member);
+    this.#unsaved.delete(member);
+    const progress = this.#progress([member]);
     const gone = [{ connection_id: id, user_id: member.connection.userId }];
     const leaving = Promise.all([
       this.store.removeConnections(gone),
-      this.store.noteProgress([progress], true),
+      this.store.noteProgress(progress, true),
     ]).then(() => {});
     this.#leaving.add(leaving);
     await leaving.finally(() => this.#leaving.delete(leaving));
@@ -123,13 +136,16 @@ export class Presence {
         .slice(start, start + PAGE)
         .filter(({ connection }) => this.#members.has(connection.id));
       await this.store.keepConnections(page.map((member) => this.#record(member)));
-      await this.store.noteProgress(
-        page.map((member) => this.#progress(member)),
-        false,
-      );
-      const users = new Map(page.map(({ connection }) => [connection.userId, connection.projects]));
-      await Promise.all([...users].map(([user, projects]) => this.store.keepAudience(user, projects)));
+      await this.store.noteProgress(this.#progress(page), false);
+      const audience = new Map<string, Set<string>>();
+      for (const { connection } of page) {
+        const projects = audience.get(connection.userId) ?? new Set();
+        for (const project of connection.projects) projects.add(project);
+        audience.set(connection.userId, projects);
+      }
+      await Promise.all([...audience].map(([user, projects]) => this.store.keepAudience(user, projects)));
     }
+    await Promise.all([...this.#unsaved].map((member) => this.#saveSession(member)));
   }
 
   /** Writes everything again, for a Redis that came back without it. */
@@ -138,13 +154,16 @@ export class Presence {
     for (const id of this.#members.keys()) await this.save(id);
   }
 
-  #progress({ pid, connection }: Member) {
-    return {
-      pid,
-      connection_id: connection.id,
-      last_sent: connection.lastSent,
-      as_of: this.positionOf(connection),
-    };
+  #progress(members: Member[]) {
+    return members.flatMap(({ pid, connection }) => {
+      if (pid === undefined) return [];
+      return {
+        pid,
+        connection_id: connection.id,
+        last_sent: connection.lastSent,
+        as_of: this.positionOf(connection),
+      };
+    });
   }
 
   #record({ connection, connectedAt, ip, encoding, transport }: Member) {

@@ -35,7 +35,9 @@ export interface ResumeSources {
     userId: string,
     offset: unknown,
   ): Promise<
-    { epoch: string; position: SequenceId; filters: Filters; holder: string } | "unknown" | "foreign"
+    | { epoch: string; position: SequenceId; filters: Filters; asked: Filters; holder: string }
+    | "unknown"
+    | "foreign"
   >;
   missedBy(
     userId: string,
@@ -46,6 +48,8 @@ export interface ResumeSources {
   /** The history and the last event that this node has handled. */
   now(): { epoch: string; last: SequenceId };
 }
+
+const sameFilters = (a: Filters, b: Filters): boolean => JSON.stringify(a) === JSON.stringify(b);
 
 const PID = /^[A-Za-z0-9_-]{20,64}$/;
 
@@ -63,7 +67,8 @@ export async function beginning(claim: Claim, sources: ResumeSources): Promise<B
     return {
       ...(recovered && pid ? { pid, holder: session.holder } : { pid: fresh(), holder: "" }),
       recovered,
-      filters: session.filters,
+      // A client that asks for something else than when it first came means what it asks now.
+      filters: sameFilters(session.asked, filters) ? session.filters : filters,
       epoch,
       position,
       start: { name: "resume", known },

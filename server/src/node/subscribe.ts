@@ -41,6 +41,8 @@ export async function takeSubscription(args: unknown[], subscriber: Subscriber):
 
   subscriber.moveRooms(connection.filters, verdict);
   connection.filters = verdict;
+  // What a join has read already lacks the new rooms' events since its position: it reads again from there.
+  if (!connection.live) connection.fallBehind(connection.position);
   const sequence_id = subscriber.position();
   await subscriber.save();
   answer({ ok: true, filters: verdict, sequence_id });

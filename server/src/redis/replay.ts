@@ -55,32 +55,39 @@ export class Replay {
     after: SequenceId,
     epoch?: string,
   ): Promise<History> {
+    const oldest = Date.now() - this.limits.windowMs;
+    const old = sequenceTime(after) < oldest;
     const now = await this.log.head();
     const current = now.epoch ?? "";
-    const proof = await this.#unbroken(after, now.head, epoch === undefined || epoch === current);
-    const from = proof === "history_lost" ? SEQUENCE_START : after;
-    const found = (await this.#indexCovers(userId, projects, from))
-      ? await this.#fromIndex(userId, projects, from)
-      : await this.#fromLog(projects, from);
+    const sameHistory = epoch === undefined || epoch === current;
+    let broken = sameHistory ? await this.#broken(after, now.head, old) : ("history_lost" as const);
 
-    const oldest = Date.now() - this.limits.windowMs;
+    const from = broken === "history_lost" ? SEQUENCE_START : after;
+    // The index forgets what is older than the window; the log tells whether that was for this user.
+    const found =
+      !old && (await this.#indexCovers(userId, projects, from))
+        ? await this.#fromIndex(userId, projects, from)
+        : await this.#fromLog(projects, from);
+    // What is that old may also have been trimmed while it was read.
+    if (old) broken ??= await this.#broken(after, now.head, old);
+
     const missed = found.missed.filter(({ id }) => sequenceTime(id) >= oldest);
     const tooOld = missed.length < found.missed.length ? ("window_exceeded" as const) : undefined;
-    const loss = proof ?? tooOld ?? found.loss;
+    const loss = broken ?? tooOld ?? found.loss;
     return { epoch: current, missed, to: laterSequence(now.head, found.last), ...(loss && { loss }) };
   }
 
   /**
-   * Whether the log still holds every event after this position. Each entry names the one before it: if the first one
-   * left follows an entry at or before the position, nothing between them is gone.
+   * Why the log no longer holds every event after this position; nothing when it does. Each entry names the one before
+   * it: if the first one left follows an entry at or before the position, nothing between them is gone.
    */
-  async #unbroken(after: SequenceId, head: SequenceId, sameHistory: boolean): Promise<Loss | undefined> {
-    if (!sameHistory || compareSequence(after, head) > 0) return "history_lost";
-    if (after === head) return undefined;
+  async #broken(after: SequenceId, head: SequenceId, old: boolean): Promise<Loss | undefined> {
+    if (compareSequence(after, head) > 0) return "history_lost";
     const prev = await this.log.prevOfNext(after);
+    if (prev === undefined) return after === head ? undefined : old ? "window_exceeded" : "trimmed";
     if (prev === SEQUENCE_START && after !== SEQUENCE_START) return "history_lost";
-    if (prev !== undefined && compareSequence(prev, after) <= 0) return undefined;
-    return sequenceTime(after) < Date.now() - this.limits.windowMs ? "window_exceeded" : "trimmed";
+    if (compareSequence(prev, after) <= 0) return undefined;
+    return old ? "window_exceeded" : "trimmed";
   }
 
   /** Whether the index holds an entry for every event of these projects after this position, but for trimming. */
@@ -92,11 +99,6 @@ export class Replay {
 
   async #fromIndex(userId: string, projects: ReadonlySet<string>, after: SequenceId) {
     const index = this.keys.replay(userId);
-    const before = this.redis.pipeline().xrevrange(index, after, "-", "COUNT", 1).xlen(index);
-    const [atOrBefore, length] = (await replies(before)) as [unknown[], number];
-    // Trimming takes the oldest first and never below the limit: an older entry, or a short index, shows that none went.
-    const whole = atOrBefore.length > 0 || length < this.limits.maxMessages;
-
     const missed: Missed[] = [];
     let last = after;
     for (;;) {
@@ -109,7 +111,11 @@ export class Replay {
       }
       if (page.length < PAGE) break;
     }
-    return this.#newest(missed, last, whole);
+    // Trimming by count takes the oldest first and never below the limit: an older entry, or a short index, shows
+    // that none went. Asked after reading, so that it holds for what was read.
+    const about = this.redis.pipeline().xrevrange(index, after, "-", "COUNT", 1).xlen(index);
+    const [atOrBefore, length] = (await replies(about)) as [unknown[], number];
+    return this.#newest(missed, last, atOrBefore.length > 0 || length < this.limits.maxMessages);
   }
 
   async #fromLog(projects: ReadonlySet<string>, after: SequenceId) {

@@ -32,6 +32,8 @@ export interface Session {
   /** Everything up to here was written, or was not for this client. */
   as_of: SequenceId;
   filters: Filters;
+  /** The filters of the handshake. */
+  asked: Filters;
 }
 
 export interface SessionProgress {
@@ -63,8 +65,8 @@ export class Sessions {
 
   async load(pid: string): Promise<Session | undefined> {
     const hash = await this.redis.hgetall(this.keys.session(pid));
-    const { user_id, epoch, connection_id, began, last_sent, as_of, filters } = hash;
-    if (!user_id || !epoch || !filters) return undefined;
+    const { user_id, epoch, connection_id, began, last_sent, as_of, filters, asked } = hash;
+    if (!user_id || !epoch || !filters || !asked) return undefined;
     const position = (id: string | undefined) => (isSequenceId(id) ? id : SEQUENCE_START);
     return {
       user_id,
@@ -74,6 +76,7 @@ export class Sessions {
       last_sent: position(last_sent),
       as_of: position(as_of),
       filters: JSON.parse(filters),
+      asked: JSON.parse(asked),
     };
   }
 
@@ -86,14 +89,15 @@ export class Sessions {
     return this.#write("claim", pid, session, from);
   }
 
-  /** Writes the session for the connection that has it, or where Redis lost it; nothing if it is another's. */
-  async keep(pid: string, session: Session): Promise<void> {
-    await this.#write("keep", pid, session, "");
+  /** Writes the session for the connection that has it, or where Redis lost it; false if it is another's. */
+  keep(pid: string, session: Session): Promise<boolean> {
+    return this.#write("keep", pid, session, "");
   }
 
   async #write(mode: "claim" | "keep", pid: string, session: Session, from: string): Promise<boolean> {
-    const { connection_id, filters, ...fields } = session;
-    const pairs = Object.entries({ ...fields, filters: JSON.stringify(filters) }).flat();
+    const { connection_id, filters, asked, ...fields } = session;
+    const texts = { ...fields, filters: JSON.stringify(filters), asked: JSON.stringify(asked) };
+    const pairs = Object.entries(texts).flat();
     const args = [mode, connection_id, from, this.#keptForMs, ...pairs];
     return (await runScript(this.redis, SAVE, [this.keys.session(pid)], args)) === 1;
   }

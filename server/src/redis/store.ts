@@ -23,6 +23,7 @@ export interface ResumableSession {
   epoch: string;
   position: SequenceId;
   filters: Filters;
+  asked: Filters;
   holder: string;
 }
 
@@ -51,9 +52,9 @@ export function openStore({ redis, keys, instanceId, limits }: StoreOptions) {
     ): Promise<ResumableSession | "unknown" | "foreign"> {
       const session = await sessions.load(pid);
       if (!session) return "unknown";
-      const { user_id, epoch, filters, connection_id } = session;
+      const { user_id, epoch, filters, asked, connection_id } = session;
       return user_id === userId
-        ? { epoch, filters, position: resumePosition(session, offset), holder: connection_id }
+        ? { epoch, filters, asked, position: resumePosition(session, offset), holder: connection_id }
         : "foreign";
     },
     claimSession: (pid: string, session: Session, from: string) => sessions.claim(pid, session, from),

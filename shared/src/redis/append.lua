@@ -39,7 +39,8 @@ local prev = redis.call('GET', head) or '0-0'
 
 local known = redis.call('HMGET', agent, 'status', 'project_id')
 if oldStatus == '' then
-  oldStatus = known[1] and ('"' .. known[1] .. '"') or 'null'
+  -- What the agent was in another project is not told in this one.
+  oldStatus = known[2] == projectId and ('"' .. known[1] .. '"') or 'null'
 end
 local payload = ARGV[9] .. oldStatus .. ARGV[10]
 

@@ -1,0 +1,66 @@
+import { type Filters, SEQUENCE_START, type SequenceId } from "@agentwire/shared";
+import type { SessionRecord } from "./presence.js";
+import { type Beginning, beginning, type ResumeSources } from "./resume.js";
+
+/** Who stands behind a request, and what was asked for. The door decided it. */
+export interface Visitor {
+  user: { id: string };
+  projects: ReadonlySet<string>;
+  filters: Filters;
+  encoding: "json";
+  lastSequenceId?: SequenceId;
+  epoch?: string;
+  /** Whether the client takes part in resuming: it gets a `pid`, and offsets with its events. */
+  resumes: boolean;
+  ip: string;
+}
+
+export interface Welcome {
+  visitor: Visitor;
+  begins: Beginning;
+}
+
+export interface WelcomeStore extends ResumeSources {
+  keepAudience(userId: string, projects: ReadonlySet<string>): Promise<void>;
+  /** Takes a session over from the connection that had it; false when another one did so meanwhile. */
+  claimSession(pid: string, session: SessionRecord, from: string): Promise<boolean>;
+}
+
+/**
+ * Decides where a connection begins and writes down what it needs to be resumed, all before CONNECT is answered: a
+ * client that knows its pid can come back, whatever happens to this node.
+ *
+ * @param open whether the client is still there; one that has gone must not take its session along
+ * @throws what Redis answers while it is away; Error when the client has gone, or came back elsewhere
+ */
+export async function welcome(
+  visitor: Visitor,
+  connectionId: string,
+  auth: { pid?: unknown; offset?: unknown },
+  open: () => boolean,
+  store: WelcomeStore,
+): Promise<Welcome> {
+  const { user, projects, filters, lastSequenceId, epoch, resumes } = visitor;
+  // First the audience, so that from here on each event reaches the user's index; then what it holds already.
+  await store.keepAudience(user.id, projects);
+  const { pid, offset } = resumes ? auth : {};
+  const claim = { userId: user.id, projects, filters, pid, offset, lastSequenceId, epoch };
+  const begins = await beginning(claim, store);
+  if (!resumes) return { visitor, begins };
+
+  const { position } = begins;
+  const session = {
+    user_id: user.id,
+    epoch: begins.epoch,
+    connection_id: connectionId,
+    began: position,
+    last_sent: SEQUENCE_START,
+    as_of: position,
+    filters: begins.filters,
+    asked: filters,
+  };
+  if (!open()) throw new Error("the client has gone");
+  if (!(await store.claimSession(begins.pid, session, begins.holder)))
+    throw new Error("resumed elsewhere meanwhile");
+  return { visitor, begins };
+}
