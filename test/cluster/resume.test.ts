@@ -226,6 +226,9 @@ describe("coming back", () => {
       await viewer.has([sequence_id]);
       expect(strings.get("AGENT_STATUS_CHANGED")).to.deep.equal("resume" in query ? [] : [sequence_id]);
       for (const name of ["READY", "SNAPSHOT"]) expect(strings.get(name), name).to.deep.equal([]);
+      (await cluster.front(1)).cut();
+      await viewer.sees("it is back", ({ connects }) => connects.length === 2);
+      expect(viewer.connects).to.deep.equal([false, !("resume" in query)]);
     }
   });
 });

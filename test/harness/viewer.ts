@@ -39,7 +39,7 @@ export class Viewer {
       ...(Object.keys(auth).length > 0 && { auth }),
       ...socket,
     });
-    this.socket.on("connect", () => this.connects.push(this.socket.recovered));
+    this.socket.on("connect", () => this.connects.push(Boolean(this.socket.recovered)));
     this.socket.on("disconnect", () => this.disconnects++);
     this.socket.on("connect_error", (error) => this.errors.push(error));
     this.socket.onAny((_name, envelope: Envelope) => this.received.push(envelope));

@@ -1,0 +1,93 @@
+import { type Envelope, type EventType, type Filters, stamp } from "@agentwire/shared";
+import { expect } from "chai";
+import { Connection, type Exit, type Outgoing } from "../../server/src/node/connection.js";
+import { createJoin, type History, type JoinSources } from "../../server/src/node/join.js";
+import { takeSubscription } from "../../server/src/node/subscribe.js";
+import { until } from "../harness/wait.js";
+
+const all: Filters = { agent_ids: [], project_ids: [], event_types: [] };
+
+function event(sequence_id: string, agent_id: string): Outgoing & { envelope: Envelope } {
+  const payload = { agent_id, project_id: "p1", old_status: null, new_status: "working" as const };
+  return { envelope: { ...stamp("AGENT_STATUS_CHANGED", `e-${sequence_id}`, payload), sequence_id } };
+}
+
+/** A log in memory, whose reads wait until the test lets them go on. */
+function crankedSources(log: ReturnType<typeof event>[]) {
+  const waiting: (() => void)[] = [];
+  const crank = () => new Promise<void>((resolve) => waiting.push(resolve));
+  const after = (id: string) => log.filter(({ envelope }) => (envelope.sequence_id as string) > id);
+  const sources: JoinSources = {
+    async missedBy(_user, _projects, position): Promise<History> {
+      const missed = after(position).map(({ envelope }) => ({
+        id: envelope.sequence_id as string,
+        event_type: envelope.event_type,
+        agent_id: (envelope.payload as { agent_id: string }).agent_id,
+        project_id: "p1",
+      }));
+      await crank();
+      return { epoch: "now", missed, to: missed.at(-1)?.id ?? position };
+    },
+    async read(ids) {
+      await crank();
+      return ids.map((id) => log.find(({ envelope }) => envelope.sequence_id === id));
+    },
+    agents: async () => [],
+    agentsOfProjects: async () => [],
+  };
+  return { sources, waiting, letGo: () => waiting.shift()?.() };
+}
+
+function begin(filters: Filters, log: ReturnType<typeof event>[]) {
+  const sent: string[] = [];
+  const said: EventType[] = [];
+  const exit: Exit = {
+    open: true,
+    send: ({ envelope }) => sent.push(envelope.sequence_id as string),
+    say: (type) => said.push(type),
+    writable: async () => {},
+  };
+  const cranked = crankedSources(log);
+  const connection = new Connection("c1", "anna", new Set(["p1"]), filters, "now", "10-0", exit);
+  const join = createJoin({
+    sources: cranked.sources,
+    outgoing: (envelope) => ({ envelope }),
+    joined: () => {},
+    failed: (_connection, error) => {
+      throw error;
+    },
+  });
+  const subscribe = (wanted: Partial<Filters>) =>
+    new Promise<{ sequence_id?: string }>((resolve) => {
+      const subscriber = { connection, maxFilterIds: 50, moveRooms: () => {}, save: async () => {} };
+      void takeSubscription([wanted, resolve], { ...subscriber, position: () => connection.position });
+    });
+  return { sent, said, connection, done: join(connection, { name: "resume" }), subscribe, ...cranked };
+}
+
+describe("join", () => {
+  it("[D4] a SUBSCRIBE while payloads are read counts for everything that was not sent yet", async () => {
+    const log = [event("11-0", "a1"), event("12-0", "a2"), event("13-0", "a1")];
+    const { sent, letGo, waiting, subscribe, done } = begin({ ...all, agent_ids: ["a1"] }, log);
+    await until("the index is read", () => waiting.length === 1);
+    letGo();
+    await until("payloads are read", () => waiting.length === 1);
+    expect((await subscribe({ agent_ids: ["a2"] })).sequence_id).to.equal("10-0");
+    while (!(await Promise.race([done.then(() => true), new Promise((go) => setImmediate(go, false))])))
+      letGo();
+    expect(sent).to.deep.equal(["12-0"]);
+  });
+
+  it("[D4] an event of a room that SUBSCRIBE added after the last read of a join is not lost", async () => {
+    const log = [event("11-0", "a1")];
+    const { sent, letGo, waiting, subscribe, done } = begin({ ...all, agent_ids: ["a1"] }, log);
+    await until("the index is read", () => waiting.length === 1);
+    // Published after that read, and not heard: the connection was not in the room of a2 yet.
+    log.push(event("12-0", "a2"));
+    const { sequence_id } = await subscribe({ agent_ids: ["a1", "a2"] });
+    expect(sequence_id).to.equal("10-0");
+    while (!(await Promise.race([done.then(() => true), new Promise((go) => setImmediate(go, false))])))
+      letGo();
+    expect(sent).to.deep.equal(["11-0", "12-0"]);
+  });
+});
