@@ -105,6 +105,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
       await store.announce("active", port(), presence.size);
       await presence.keepAll();
     },
+    onLost: () => hub.tell("ERROR", refusal("DEGRADED")),
     logger,
   });
   const lookForLoss = async () => {

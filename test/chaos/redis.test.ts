@@ -108,6 +108,7 @@ describe("a Redis that fails", () => {
     await viewer.sees("events flow", ({ raw }) => raw.length > 20);
     await cluster.redis.kill();
     await until("publishing fails", () => load.failed() > 0);
+    await viewer.sees("it is told", () => viewer.payloads("ERROR").some(({ code }) => code === "DEGRADED"));
     await cluster.redis.restart();
     const seen = viewer.raw.length;
     await viewer.sees("events flow again", ({ raw }) => raw.length > seen + 20);

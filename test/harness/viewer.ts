@@ -23,6 +23,8 @@ export class Viewer {
   /** `recovered` at each connect. */
   readonly connects: boolean[] = [];
   readonly errors: Error[] = [];
+  /** What was received before the connection that it has now. */
+  #before = 0;
   /** How often it noticed that its connection was lost. */
   disconnects = 0;
 
@@ -39,10 +41,18 @@ export class Viewer {
       ...(Object.keys(auth).length > 0 && { auth }),
       ...socket,
     });
-    this.socket.on("connect", () => this.connects.push(Boolean(this.socket.recovered)));
+    this.socket.on("connect", () => {
+      this.connects.push(Boolean(this.socket.recovered));
+      this.#before = this.received.length;
+    });
     this.socket.on("disconnect", () => this.disconnects++);
     this.socket.on("connect_error", (error) => this.errors.push(error));
     this.socket.onAny((_name, envelope: Envelope) => this.received.push(envelope));
+  }
+
+  /** Whether the connection that it has now had its READY. */
+  get ready(): boolean {
+    return this.received.slice(this.#before).some(({ event_type }) => event_type === "READY");
   }
 
   /** Payloads of one kind of event, in order of arrival. */

@@ -1,4 +1,4 @@
-import type { Envelope, SequenceId } from "@agentwire/shared";
+import type { Envelope, EventType, PayloadOf, SequenceId } from "@agentwire/shared";
 import type { Connection, Outgoing } from "./connection.js";
 import { Continuity } from "./continuity.js";
 import type { Start } from "./join.js";
@@ -63,6 +63,11 @@ export class Hub {
     if (finding === "behind") return;
     this.continuity.epoch = epoch;
     this.continuity.last = head;
+  }
+
+  /** Says something to every connection of this node. */
+  tell<E extends EventType>(event_type: E, payload: PayloadOf<E>): void {
+    for (const { exit } of this.connections.values()) exit.say(event_type, payload);
   }
 
   #deliver({ rooms, envelope }: Entry): void {

@@ -16,6 +16,8 @@ export interface ReadinessOptions {
   look(): Promise<void>;
   /** Renews what would expire, each five seconds. */
   beat(): Promise<void>;
+  /** Redis is gone; the viewers should know. */
+  onLost(): void;
   logger: Logger;
 }
 
@@ -41,6 +43,7 @@ export class Uptime {
     if (this.#state.name !== "ready") return;
     this.options.logger.warn("redis is away");
     this.#state = { name: "away" };
+    this.options.onLost();
   }
 
   /** Runs until {@link stop}; resolves when the node is ready for the first time. */

@@ -66,9 +66,14 @@ export class Log {
     }
   }
 
-  /** The last durable event's id and the history's name. */
-  async head(): Promise<{ head: SequenceId; epoch: string | null }> {
-    const [head, epoch] = await this.redis.mget(this.keys.head, this.keys.epoch);
-    return { head: head ?? SEQUENCE_START, epoch: epoch ?? null };
+  /** The last durable event's id, the history's name, and the clock that ids are made with. */
+  async head(): Promise<{ head: SequenceId; epoch: string | null; now: number }> {
+    const pipeline = this.redis.pipeline().mget(this.keys.head, this.keys.epoch).time();
+    const [[head, epoch], [seconds, microseconds]] = (await replies(pipeline)) as [
+      [string | null, string | null],
+      [string | number, string | number],
+    ];
+    const now = Number(seconds) * 1000 + Math.floor(Number(microseconds) / 1000);
+    return { head: head ?? SEQUENCE_START, epoch, now };
   }
 }

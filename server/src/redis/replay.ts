@@ -55,12 +55,12 @@ export class Replay {
     after: SequenceId,
     epoch?: string,
   ): Promise<History> {
-    const oldest = Date.now() - this.limits.windowMs;
+    const { head, epoch: named, now } = await this.log.head();
+    const current = named ?? "";
+    const oldest = now - this.limits.windowMs;
     const old = sequenceTime(after) < oldest;
-    const now = await this.log.head();
-    const current = now.epoch ?? "";
     const sameHistory = epoch === undefined || epoch === current;
-    let broken = sameHistory ? await this.#broken(after, now.head, old) : ("history_lost" as const);
+    let broken = sameHistory ? await this.#broken(after, head, old) : ("history_lost" as const);
 
     const from = broken === "history_lost" ? SEQUENCE_START : after;
     // The index forgets what is older than the window; the log tells whether that was for this user.
@@ -69,12 +69,12 @@ export class Replay {
         ? await this.#fromIndex(userId, projects, from)
         : await this.#fromLog(projects, from);
     // What is that old may also have been trimmed while it was read.
-    if (old) broken ??= await this.#broken(after, now.head, old);
+    if (old) broken ??= await this.#broken(after, head, old);
 
     const missed = found.missed.filter(({ id }) => sequenceTime(id) >= oldest);
     const tooOld = missed.length < found.missed.length ? ("window_exceeded" as const) : undefined;
     const loss = broken ?? tooOld ?? found.loss;
-    return { epoch: current, missed, to: laterSequence(now.head, found.last), ...(loss && { loss }) };
+    return { epoch: current, missed, to: laterSequence(head, found.last), ...(loss && { loss }) };
   }
 
   /**
