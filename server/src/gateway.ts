@@ -13,6 +13,7 @@ import { answerRequest } from "./door/answer.js";
 import { openDoor } from "./door/listener.js";
 import { createOriginRule } from "./door/origin.js";
 import { createTokenVerifier } from "./door/token.js";
+import { speakMessagePack } from "./gate/encoding.js";
 import { Frame } from "./gate/frame.js";
 import { Outbox } from "./gate/outbox.js";
 import { parser } from "./gate/parser.js";
@@ -167,13 +168,16 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     app,
     logger,
   );
+  engine.on("connection", (connection) => {
+    if (admitted(connection.request)?.encoding === "messagepack") speakMessagePack(connection);
+  });
   io.bind(engine);
   refuseRoot(io);
   const agents: Namespace = serveAgents(io, {
     instanceId: config.INSTANCE_ID,
     maxFilterIds: config.WS_MAX_FILTER_IDS,
     visitor: admitted,
-    exit: (socket, offsets) => new Outbox(socket, offsets),
+    exit: (socket, how) => new Outbox(socket, how),
     store: { ...store, now: () => hub.continuity },
     hub,
     presence,

@@ -10,7 +10,7 @@ import {
 /** What a client asks for in its handshake query. */
 export interface Wishes {
   filters: Filters;
-  encoding: "json";
+  encoding: "json" | "messagepack";
   lastSequenceId?: SequenceId;
   epoch?: string;
   /** Whether the client takes part in resuming: not with `resume=none`. */
@@ -48,7 +48,9 @@ export function parseWishes(query: URLSearchParams, maxFilterIds: number): Wishe
   }
 
   const encoding = query.get("encoding") || "json";
-  if (encoding !== "json") return refusal("BAD_REQUEST", "encoding must be json");
+  if (encoding !== "json" && encoding !== "messagepack") {
+    return refusal("BAD_REQUEST", "encoding must be json or messagepack");
+  }
 
   const lastSequenceId = query.get("last_sequence_id") || undefined;
   if (lastSequenceId !== undefined && !isSequenceId(lastSequenceId)) {

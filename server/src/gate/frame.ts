@@ -1,6 +1,7 @@
 import { type Envelope, events } from "@agentwire/shared";
 import type { Namespace } from "socket.io";
 import { PacketType } from "socket.io-parser";
+import { type Encoding, encodeMessagePack } from "./encoding.js";
 
 /** What Engine.IO takes for one message: the encoded packets, and the ready WebSocket frame in the options. */
 export interface Packets {
@@ -8,38 +9,44 @@ export interface Packets {
   options: { preEncoded: true; wsPreEncodedFrame?: unknown };
 }
 
-/** The adapter's own encoding, which also makes the WebSocket frame. */
+/** The adapter's own encoding to JSON, which also makes the WebSocket frame. */
 interface EncodingAdapter {
   _encode(packet: object, options: object): unknown[];
 }
 
-/** One event, encoded at most once for all who hear it (twice, where some of them take no offset argument). */
+/** How one connection takes its events. */
+export interface Variant {
+  encoding: Encoding;
+  /** Whether `log` events carry their offset as a last argument. */
+  offsets: boolean;
+}
+
+/** One event, encoded at most once per variant for all who hear it. */
 export class Frame {
-  #withOffset: Packets | undefined;
-  #bare: Packets | undefined;
+  readonly #encoded = new Map<string, Packets>();
 
   constructor(
     private readonly namespace: Namespace,
     readonly envelope: Envelope,
   ) {}
 
-  /** @param offsets whether `log` events carry their offset as a last argument */
-  packets(offsets: boolean): Packets {
+  packets({ encoding, offsets }: Variant): Packets {
     const { sequence_id, event_type } = this.envelope;
-    if (offsets && sequence_id && events[event_type].delivery === "log") {
-      this.#withOffset ??= this.#encode([event_type, this.envelope, sequence_id]);
-      return this.#withOffset;
+    const offset = offsets && events[event_type].delivery === "log" ? sequence_id : undefined;
+    const key = offset === undefined ? encoding : `${encoding}+offset`;
+    let packets = this.#encoded.get(key);
+    if (!packets) {
+      const data = [event_type, this.envelope, ...(offset === undefined ? [] : [offset])];
+      packets = this.#encode({ type: PacketType.EVENT, nsp: this.namespace.name, data }, encoding);
+      this.#encoded.set(key, packets);
     }
-    this.#bare ??= this.#encode([event_type, this.envelope]);
-    return this.#bare;
+    return packets;
   }
 
-  #encode(data: unknown[]): Packets {
+  #encode(packet: object, encoding: Encoding): Packets {
     const options = { preEncoded: true as const };
-    const packet = { type: PacketType.EVENT, nsp: this.namespace.name, data };
-    return {
-      packets: (this.namespace.adapter as unknown as EncodingAdapter)._encode(packet, options),
-      options,
-    };
+    if (encoding === "messagepack") return { packets: [encodeMessagePack(packet)], options };
+    const adapter = this.namespace.adapter as unknown as EncodingAdapter;
+    return { packets: adapter._encode(packet, options), options };
   }
 }

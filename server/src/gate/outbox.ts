@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { type EventType, type PayloadOf, stamp } from "@agentwire/shared";
 import type { Namespace, Socket } from "socket.io";
-import { Frame, type Packets } from "./frame.js";
+import { Frame, type Packets, type Variant } from "./frame.js";
 
 /** Parts of Socket.IO's client and Engine.IO's socket that their types keep private. */
 interface EngineWriter {
@@ -16,12 +16,12 @@ interface EngineQueue {
 export class Outbox {
   readonly #socket: Socket;
   readonly #namespace: Namespace;
-  readonly #offsets: boolean;
+  readonly #variant: Variant;
 
-  constructor(socket: Socket, offsets: boolean) {
+  constructor(socket: Socket, variant: Variant) {
     this.#socket = socket;
     this.#namespace = socket.nsp as unknown as Namespace;
-    this.#offsets = offsets;
+    this.#variant = variant;
   }
 
   get open(): boolean {
@@ -29,7 +29,7 @@ export class Outbox {
   }
 
   send(frame: Frame): void {
-    const { packets, options } = frame.packets(this.#offsets);
+    const { packets, options } = frame.packets(this.#variant);
     (this.#socket.client as unknown as EngineWriter).writeToEngine(packets, options);
   }
 

@@ -17,7 +17,7 @@ export interface AgentsOptions {
   instanceId: string;
   maxFilterIds: number;
   visitor(request: Socket["request"]): Visitor | undefined;
-  exit(socket: Socket, offsets: boolean): Exit;
+  exit(socket: Socket, how: { encoding: Visitor["encoding"]; offsets: boolean }): Exit;
   store: WelcomeStore;
   hub: Hub;
   presence: Presence;
@@ -73,7 +73,7 @@ export function serveAgents(io: Server, options: AgentsOptions): Namespace {
     const first = begins.start.name === "first";
     const epoch = first ? hub.continuity.epoch : begins.epoch;
     const position = first ? hub.last : begins.position;
-    const exit = options.exit(socket, visitor.resumes);
+    const exit = options.exit(socket, { encoding: visitor.encoding, offsets: visitor.resumes });
     const connection = new Connection(
       socket.id,
       visitor.user.id,

@@ -7,7 +7,7 @@ export interface Visitor {
   user: { id: string };
   projects: ReadonlySet<string>;
   filters: Filters;
-  encoding: "json";
+  encoding: "json" | "messagepack";
   lastSequenceId?: SequenceId;
   epoch?: string;
   /** Whether the client takes part in resuming: it gets a `pid`, and offsets with its events. */
