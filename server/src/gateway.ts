@@ -33,6 +33,7 @@ import { connectRedis } from "./redis/clients.js";
 import { Marker } from "./redis/marker.js";
 import { openStore } from "./redis/store.js";
 
+const NOBODY: ReadonlySet<string> = new Set();
 /** A client that joined no namespace is closed after this. */
 const CONNECT_TIMEOUT_MS = 10_000;
 
@@ -81,7 +82,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     failed: ({ id }, error) => logger.warn({ connection_id: id, err: String(error) }, "join interrupted"),
   });
   const hub = new Hub({
-    members: (room) => agents.adapter.rooms.get(room) ?? [],
+    members: (room) => agents.adapter.rooms.get(room) ?? NOBODY,
     outgoing,
     join,
     onRefill(because, connections) {

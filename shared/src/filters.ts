@@ -52,6 +52,11 @@ export interface Filterable {
   new_status?: string;
 }
 
+/** What filters look at in an event of an agent. */
+export function filterable({ event_type, payload }: { event_type: string; payload: object }): Filterable {
+  return { event_type, agent_id: "", project_id: "", ...payload };
+}
+
 export function matches(filters: Filters, event: Filterable): boolean {
   const { agent_ids, project_ids, event_types } = filters;
   if (agent_ids.length > 0 && !agent_ids.includes(event.agent_id)) return false;

@@ -18,6 +18,8 @@ export function compareSequence(a: SequenceId, b: SequenceId): number {
   if (a === b) return 0;
   const dashA = a.indexOf("-");
   const dashB = b.indexOf("-");
+  // Digits in the same places: the texts compare as the numbers do, and need not be made into numbers.
+  if (dashA === dashB && a.length === b.length) return a < b ? -1 : 1;
   return (
     Number(a.slice(0, dashA)) - Number(b.slice(0, dashB)) ||
     Number(a.slice(dashA + 1)) - Number(b.slice(dashB + 1))

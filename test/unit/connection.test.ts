@@ -1,4 +1,4 @@
-import { type EventType, type Filters, SEQUENCE_START, stamp } from "@agentwire/shared";
+import { type EventType, type Filters, filterable, SEQUENCE_START, stamp } from "@agentwire/shared";
 import { expect } from "chai";
 import { Connection, type Exit, type Outgoing } from "../../server/src/node/connection.js";
 
@@ -21,7 +21,8 @@ class Recorder implements Exit {
 
 function event(sequence_id: string, project_id = "p1", agent_id = "a1"): Outgoing {
   const payload = { agent_id, project_id, old_status: null, new_status: "working" as const };
-  return { envelope: { ...stamp("AGENT_STATUS_CHANGED", `e-${sequence_id}`, payload), sequence_id } };
+  const envelope = { ...stamp("AGENT_STATUS_CHANGED", `e-${sequence_id}`, payload), sequence_id };
+  return { envelope, about: filterable(envelope) };
 }
 
 describe("connection", () => {

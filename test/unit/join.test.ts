@@ -1,4 +1,4 @@
-import { type Envelope, type EventType, type Filters, stamp } from "@agentwire/shared";
+import { type Envelope, type EventType, type Filters, filterable, stamp } from "@agentwire/shared";
 import { expect } from "chai";
 import { Connection, type Exit, type Outgoing } from "../../server/src/node/connection.js";
 import { createJoin, type History, type JoinSources } from "../../server/src/node/join.js";
@@ -9,7 +9,8 @@ const all: Filters = { agent_ids: [], project_ids: [], event_types: [] };
 
 function event(sequence_id: string, agent_id: string): Outgoing & { envelope: Envelope } {
   const payload = { agent_id, project_id: "p1", old_status: null, new_status: "working" as const };
-  return { envelope: { ...stamp("AGENT_STATUS_CHANGED", `e-${sequence_id}`, payload), sequence_id } };
+  const envelope = { ...stamp("AGENT_STATUS_CHANGED", `e-${sequence_id}`, payload), sequence_id };
+  return { envelope, about: filterable(envelope) };
 }
 
 /** A log in memory, whose reads wait until the test lets them go on. */
@@ -51,7 +52,7 @@ function begin(filters: Filters, log: ReturnType<typeof event>[]) {
   const connection = new Connection("c1", "anna", new Set(["p1"]), filters, "now", "10-0", exit);
   const join = createJoin({
     sources: cranked.sources,
-    outgoing: (envelope) => ({ envelope }),
+    outgoing: (envelope) => ({ envelope, about: filterable(envelope) }),
     joined: () => {},
     failed: (_connection, error) => {
       throw error;

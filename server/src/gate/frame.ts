@@ -1,4 +1,4 @@
-import { type Envelope, events } from "@agentwire/shared";
+import { type Envelope, events, type Filterable, filterable } from "@agentwire/shared";
 import type { Namespace } from "socket.io";
 import { PacketType } from "socket.io-parser";
 import { type Encoding, encodeMessagePack } from "./encoding.js";
@@ -24,11 +24,14 @@ export interface Variant {
 /** One event, encoded at most once per variant for all who hear it. */
 export class Frame {
   readonly #encoded = new Map<string, Packets>();
+  readonly about: Filterable;
 
   constructor(
     private readonly namespace: Namespace,
     readonly envelope: Envelope,
-  ) {}
+  ) {
+    this.about = filterable(envelope);
+  }
 
   packets({ encoding, offsets }: Variant): Packets {
     const { sequence_id, event_type } = this.envelope;

@@ -33,6 +33,11 @@ export function parseBusMessage(text: string): BusMessage {
   } catch (error) {
     throw new AgentwireError("BAD_REQUEST", "not JSON", { cause: error });
   }
+  const announced = json as { event_id?: unknown; sequence_id?: unknown } | null;
+  // Every event comes back here as an announcement, to every node: those are not looked at more closely.
+  if (typeof announced?.event_id === "string" && isSequenceId(announced.sequence_id)) {
+    return { name: "ours", source: sourceOf(announced.event_id) };
+  }
   const parsed = BusMessage.safeParse(json);
   if (!parsed.success) {
     const fields = parsed.error.issues.map(
@@ -41,8 +46,8 @@ export function parseBusMessage(text: string): BusMessage {
     throw new AgentwireError("INVALID_EVENT", fields.join("; "));
   }
   const { entity_id, event_id, sequence_id, payload } = parsed.data;
-  if (sequence_id !== undefined) return { name: "ours", source: sourceOf(event_id ?? "") };
-
+  if (sequence_id !== undefined)
+    throw new AgentwireError("INVALID_EVENT", "sequence_id: is given by us, not to us");
   if (payload.agent_id !== undefined && payload.agent_id !== entity_id) {
     throw new AgentwireError("INVALID_EVENT", "entity_id: differs from payload.agent_id");
   }

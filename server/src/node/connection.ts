@@ -14,6 +14,8 @@ import {
 /** An event on its way to many connections: the gate makes it, once, and takes it again for each of them. */
 export interface Outgoing {
   readonly envelope: Envelope;
+  /** What filters and rights look at; made once, too. */
+  readonly about: Filterable;
 }
 
 /** What a connection needs of the gate. */
@@ -74,10 +76,10 @@ export class Connection {
 
   /** Sends an event if it is new here and wanted. */
   pass(event: Outgoing): void {
-    const { sequence_id, event_type, payload } = event.envelope;
+    const { sequence_id } = event.envelope;
     if (sequence_id === undefined || compareSequence(sequence_id, this.position) <= 0) return;
     this.position = sequence_id;
-    if (!this.wants({ event_type, ...(payload as PayloadOf<"AGENT_STATUS_CHANGED">) })) return;
+    if (!this.wants(event.about)) return;
     this.lastSent = sequence_id;
     this.exit.send(event);
   }

@@ -14,7 +14,7 @@ export interface Entry {
 
 export interface HubOptions {
   /** The ids of the connections of this node in a room. */
-  members(room: string): Iterable<string>;
+  members(room: string): ReadonlySet<string>;
   outgoing(envelope: Envelope): Outgoing;
   join(connection: Connection, start: Start): Promise<void>;
   /** Says that live delivery had a hole, and for how many connections it is being filled. */
@@ -71,15 +71,15 @@ export class Hub {
   }
 
   #deliver({ rooms, envelope }: Entry): void {
+    const members = rooms.map(this.options.members).filter((ids) => ids.size > 0);
+    if (members.length === 0) return;
     const event = this.options.outgoing(envelope);
-    const told = new Set<string>();
-    for (const room of rooms) {
-      for (const id of this.options.members(room)) {
-        if (told.has(id)) continue;
-        told.add(id);
-        this.connections.get(id)?.hear(event);
-      }
-    }
+    // Who is in several of the rooms hears it once.
+    const ids =
+      members.length === 1
+        ? (members[0] as ReadonlySet<string>)
+        : new Set(members.flatMap((one) => [...one]));
+    for (const id of ids) this.connections.get(id)?.hear(event);
   }
 
   #refill(because: string): void {

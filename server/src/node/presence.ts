@@ -1,4 +1,5 @@
 import { type Filters, SEQUENCE_START, type SequenceId } from "@agentwire/shared";
+import type { ConnectionRecord, SessionProgress, SessionRecord } from "@agentwire/shared/redis";
 import type { Connection } from "./connection.js";
 
 /** One connection as the rest of the cluster knows it. */
@@ -16,41 +17,14 @@ export interface Member {
   transport(): string;
 }
 
-/** What a stock client's `pid` resumes. */
-export interface SessionRecord {
-  user_id: string;
-  epoch: string;
-  connection_id: string;
-  began: SequenceId;
-  last_sent: SequenceId;
-  as_of: SequenceId;
-  filters: Filters;
-  /** The filters of the handshake. */
-  asked: Filters;
-}
-
 /** What presence needs of storage. */
 export interface PresenceStore {
-  keepConnections(
-    records: {
-      connection_id: string;
-      user_id: string;
-      connected_at: string;
-      ip: string;
-      transport: string;
-      encoding: string;
-      filters: Filters;
-      last_sequence_id: SequenceId;
-    }[],
-  ): Promise<void>;
-  removeConnections(gone: { connection_id: string; user_id: string }[]): Promise<void>;
+  keepConnections(records: ConnectionRecord[]): Promise<void>;
+  removeConnections(gone: Pick<ConnectionRecord, "connection_id" | "user_id">[]): Promise<void>;
   keepAudience(userId: string, projects: ReadonlySet<string>): Promise<void>;
   /** Writes the session; false, and nothing, where it is another connection's. */
   keepSession(pid: string, session: SessionRecord): Promise<boolean>;
-  noteProgress(
-    progress: { pid: string; connection_id: string; last_sent: SequenceId; as_of: SequenceId }[],
-    over: boolean,
-  ): Promise<void>;
+  noteProgress(progress: SessionProgress[], over: boolean): Promise<void>;
 }
 
 const PAGE = 500;

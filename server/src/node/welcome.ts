@@ -1,5 +1,5 @@
 import { type Filters, SEQUENCE_START, type SequenceId } from "@agentwire/shared";
-import type { SessionRecord } from "./presence.js";
+import type { SessionRecord } from "@agentwire/shared/redis";
 import { type Beginning, beginning, type ResumeSources } from "./resume.js";
 
 /** Who stands behind a request, and what was asked for. The door decided it. */

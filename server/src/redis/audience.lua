@@ -21,3 +21,5 @@ for i = 4, #KEYS do
   redis.call('PEXPIRE', KEYS[i], ARGV[2])
 end
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
+-- As long as the membership: an index that ended before it would look whole and be empty.
+redis.call('PEXPIRE', KEYS[3], ARGV[2])

@@ -1,20 +1,7 @@
 import { hostname } from "node:os";
-import type { Filters, SequenceId } from "@agentwire/shared";
-import type { RedisKeys } from "@agentwire/shared/redis";
+import type { ConnectionRecord, RedisKeys } from "@agentwire/shared/redis";
 import type { Redis } from "ioredis";
 import { replies } from "./pipeline.js";
-
-/** `ws:connections:{connection_id}`. */
-export interface ConnectionRecord {
-  connection_id: string;
-  user_id: string;
-  connected_at: string;
-  ip: string;
-  transport: string;
-  encoding: string;
-  filters: Filters;
-  last_sequence_id: SequenceId;
-}
 
 export type InstanceState = "active" | "draining" | "shutdown";
 

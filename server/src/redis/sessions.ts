@@ -1,14 +1,19 @@
 import { readFileSync } from "node:fs";
 import {
   compareSequence,
-  type Filters,
   isSequenceId,
   keptForMs,
   laterSequence,
   SEQUENCE_START,
   type SequenceId,
 } from "@agentwire/shared";
-import { type RedisKeys, runScript, script } from "@agentwire/shared/redis";
+import {
+  type RedisKeys,
+  runScript,
+  type SessionProgress,
+  type SessionRecord,
+  script,
+} from "@agentwire/shared/redis";
 import type { Redis } from "ioredis";
 
 const source = (name: string) => readFileSync(new URL(`../../src/redis/${name}`, import.meta.url), "utf8");
@@ -17,37 +22,10 @@ const PROGRESS = script(source("session-progress.lua"));
 const SPARE_MS = 30_000;
 
 /**
- * What a stock client's `pid` resumes, on any node. Written when the connection is made and as it goes on, never only
- * when it ends: a killed node writes nothing.
- */
-export interface Session {
-  user_id: string;
-  epoch: string;
-  /** The connection that has it now; "" when its first one has ended. */
-  connection_id: string;
-  /** Where it began: everything after this is due to the client. */
-  began: SequenceId;
-  /** The last `log` event that was written to the client, by `as_of`. */
-  last_sent: SequenceId;
-  /** Everything up to here was written, or was not for this client. */
-  as_of: SequenceId;
-  filters: Filters;
-  /** The filters of the handshake. */
-  asked: Filters;
-}
-
-export interface SessionProgress {
-  pid: string;
-  connection_id: string;
-  last_sent: SequenceId;
-  as_of: SequenceId;
-}
-
-/**
  * The position a client resumes from. A client whose offset is the last thing that was sent has everything up to
  * `as_of`, however long ago that offset was: a quiet connection does not fall out of the window.
  */
-export function resumePosition(session: Session, offset: unknown): SequenceId {
+export function resumePosition(session: SessionRecord, offset: unknown): SequenceId {
   const at = isSequenceId(offset) ? laterSequence(offset, session.began) : session.began;
   return compareSequence(at, session.last_sent) >= 0 ? laterSequence(at, session.as_of) : at;
 }
@@ -63,7 +41,7 @@ export class Sessions {
     this.#keptForMs = keptForMs(windowMs) + SPARE_MS;
   }
 
-  async load(pid: string): Promise<Session | undefined> {
+  async load(pid: string): Promise<SessionRecord | undefined> {
     const hash = await this.redis.hgetall(this.keys.session(pid));
     const { user_id, epoch, connection_id, began, last_sent, as_of, filters, asked } = hash;
     if (!user_id || !epoch || !filters || !asked) return undefined;
@@ -85,16 +63,16 @@ export class Sessions {
    * @param from the connection that had it when it was loaded; "" for a new session
    * @returns false when another connection took it meanwhile
    */
-  claim(pid: string, session: Session, from: string): Promise<boolean> {
+  claim(pid: string, session: SessionRecord, from: string): Promise<boolean> {
     return this.#write("claim", pid, session, from);
   }
 
   /** Writes the session for the connection that has it, or where Redis lost it; false if it is another's. */
-  keep(pid: string, session: Session): Promise<boolean> {
+  keep(pid: string, session: SessionRecord): Promise<boolean> {
     return this.#write("keep", pid, session, "");
   }
 
-  async #write(mode: "claim" | "keep", pid: string, session: Session, from: string): Promise<boolean> {
+  async #write(mode: "claim" | "keep", pid: string, session: SessionRecord, from: string): Promise<boolean> {
     const { connection_id, filters, asked, ...fields } = session;
     const texts = { ...fields, filters: JSON.stringify(filters), asked: JSON.stringify(asked) };
     const pairs = Object.entries(texts).flat();

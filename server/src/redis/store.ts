@@ -1,12 +1,12 @@
-import type { Filters, SequenceId } from "@agentwire/shared";
-import type { RedisKeys } from "@agentwire/shared/redis";
+import type { SequenceId } from "@agentwire/shared";
+import type { ConnectionRecord, RedisKeys, SessionProgress, SessionRecord } from "@agentwire/shared/redis";
 import type { Redis } from "ioredis";
 import { Audience } from "./audience.js";
 import { ensureEpoch, renewEpoch } from "./epoch.js";
 import { Log } from "./log.js";
-import { type ConnectionRecord, Registry } from "./registry.js";
+import { Registry } from "./registry.js";
 import { Replay, type ReplayLimits } from "./replay.js";
-import { resumePosition, type Session, type SessionProgress, Sessions } from "./sessions.js";
+import { resumePosition, Sessions } from "./sessions.js";
 import { writeSettings } from "./settings.js";
 import { Snapshots } from "./snapshots.js";
 
@@ -16,15 +16,6 @@ export interface StoreOptions {
   keys: RedisKeys;
   instanceId: string;
   limits: ReplayLimits;
-}
-
-/** Where a client's session goes on, and which connection has it. */
-export interface ResumableSession {
-  epoch: string;
-  position: SequenceId;
-  filters: Filters;
-  asked: Filters;
-  holder: string;
 }
 
 /** Everything the node keeps in Redis, under the names by which the node asks for it. */
@@ -45,25 +36,20 @@ export function openStore({ redis, keys, instanceId, limits }: StoreOptions) {
     agents: (ids: string[]) => snapshots.ofAgents(ids),
 
     // What a resume reads.
-    async session(
-      pid: string,
-      userId: string,
-      offset: unknown,
-    ): Promise<ResumableSession | "unknown" | "foreign"> {
+    async session(pid: string, userId: string, offset: unknown) {
       const session = await sessions.load(pid);
-      if (!session) return "unknown";
-      const { user_id, epoch, filters, asked, connection_id } = session;
-      return user_id === userId
-        ? { epoch, filters, asked, position: resumePosition(session, offset), holder: connection_id }
-        : "foreign";
+      if (!session) return "unknown" as const;
+      const { user_id, epoch, filters, asked, connection_id: holder } = session;
+      if (user_id !== userId) return "foreign" as const;
+      return { epoch, filters, asked, position: resumePosition(session, offset), holder };
     },
-    claimSession: (pid: string, session: Session, from: string) => sessions.claim(pid, session, from),
+    claimSession: (pid: string, session: SessionRecord, from: string) => sessions.claim(pid, session, from),
 
     // Who is here.
     keepAudience: (user: string, projects: ReadonlySet<string>) => audience.keep(user, projects),
     keepConnections: (records: ConnectionRecord[]) => registry.keep(records),
     removeConnections: (gone: Pick<ConnectionRecord, "connection_id" | "user_id">[]) => registry.remove(gone),
-    keepSession: (pid: string, session: Session) => sessions.keep(pid, session),
+    keepSession: (pid: string, session: SessionRecord) => sessions.keep(pid, session),
     noteProgress: (progress: SessionProgress[], over: boolean) => sessions.noteProgress(progress, over),
     announce: registry.announce.bind(registry),
     leave: () => registry.leave(),

@@ -53,8 +53,11 @@ redis.call('SET', eventId, id, 'PX', ARGV[17])
 
 for _, user in ipairs(redis.call('ZRANGEBYSCORE', audience, now, '+inf')) do
   local index = ARGV[13] .. user
-  redis.call('XADD', index, 'MAXLEN', '~', length, id, 'a', agentId, 'p', projectId, 's', newStatus)
-  redis.call('PEXPIRE', index, kept)
+  -- The nodes renew its end together with the membership; only one that begins here needs an end from here.
+  if not redis.call('XADD', index, 'NOMKSTREAM', 'MAXLEN', '~', length, id, 'a', agentId, 'p', projectId, 's', newStatus) then
+    redis.call('XADD', index, id, 'a', agentId, 'p', projectId, 's', newStatus)
+    redis.call('PEXPIRE', index, kept + 60000)
+  end
 end
 
 if known[2] and known[2] ~= projectId then

@@ -1,3 +1,4 @@
 export * from "./append.js";
 export * from "./keys.js";
+export type * from "./records.js";
 export * from "./script.js";
