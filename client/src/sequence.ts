@@ -64,12 +64,14 @@ export function createSequence(): Sequence {
     return repeat ? "repeat" : "deliver";
   }
 
-  function ready({ epoch: named, sequence_id }: PayloadOf<"READY">): Verdict {
+  function ready({ epoch: named, sequence_id, recovered }: PayloadOf<"READY">): Verdict {
     const known = epoch ?? named;
     epoch = named;
     if (known !== named) return restart(sequence_id);
-    // It goes on behind our position: taken for a first connection, what lies between is only in the snapshot.
-    if (position === undefined || compareSequence(sequence_id, position) > 0) snapshot = "due";
+    // It goes on behind our position. Recovered, it is known there that nothing lies between; taken for a first
+    // connection, what lies between is only in the snapshot.
+    const behind = position === undefined || compareSequence(sequence_id, position) > 0;
+    if (behind && !recovered) snapshot = "due";
     advance(sequence_id);
     return "deliver";
   }

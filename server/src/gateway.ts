@@ -124,7 +124,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     keys,
     lease,
     maxBytes: config.WS_MAX_MESSAGE_BYTES,
-    append: (change) => appendStatusChange(commands, keys, change, config.INSTANCE_ID),
+    append: (change) => appendStatusChange(commands, keys, change, lease.holder),
     logger,
   });
   const app = express()
@@ -196,7 +196,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     async stop() {
       http.close();
       await uptime.stop();
-      for (const id of presence.ids()) agents.sockets.get(id)?.conn.close();
+      for (const id of presence.ids()) agents.sockets.get(id)?.conn.close(true);
       await Promise.allSettled([presence.emptied(), bus.stop(), store.leave()]);
       await io.close();
       http.closeAllConnections();

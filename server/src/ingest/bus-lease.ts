@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import type { RedisKeys } from "@agentwire/shared/redis";
 import type { Redis } from "ioredis";
 
@@ -10,12 +11,16 @@ const LEASE_MS = 3000;
  */
 export class BusLease {
   #heldUntil = 0;
+  /** Another one in each life: a node that comes back under its name has not heard what came while it was gone. */
+  readonly holder: string;
 
   constructor(
     private readonly redis: Redis,
     private readonly keys: RedisKeys,
-    private readonly instanceId: string,
-  ) {}
+    instanceId: string,
+  ) {
+    this.holder = `${instanceId}:${randomUUID()}`;
+  }
 
   get held(): boolean {
     return performance.now() < this.#heldUntil;
@@ -27,9 +32,9 @@ export class BusLease {
    */
   async renew(beforeHolding: () => Promise<void>): Promise<void> {
     const end = performance.now() + LEASE_MS;
-    const holder = await this.redis.set(this.keys.busLease, this.instanceId, "PX", LEASE_MS, "NX", "GET");
-    if (holder === this.instanceId) await this.redis.pexpire(this.keys.busLease, LEASE_MS);
-    const ours = holder === null || holder === this.instanceId;
+    const holder = await this.redis.set(this.keys.busLease, this.holder, "PX", LEASE_MS, "NX", "GET");
+    if (holder === this.holder) await this.redis.pexpire(this.keys.busLease, LEASE_MS);
+    const ours = holder === null || holder === this.holder;
     if (ours && !this.held) await beforeHolding();
     this.#heldUntil = ours ? end : 0;
   }

@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import { AgentwireError } from "@agentwire/shared";
 import type { Appended, RedisKeys } from "@agentwire/shared/redis";
 import type { Redis } from "ioredis";
@@ -26,6 +27,8 @@ export interface BusOptions {
 }
 
 const TICK_MS = 1000;
+/** How long a node that was deaf leaves the lease to one that was not. */
+const YIELD_MS = 2500;
 /** By then whoever holds the lease has taken it in, or refused it as a repeat. */
 const FORGET_MS = 15_000;
 
@@ -37,7 +40,8 @@ const FORGET_MS = 15_000;
  */
 export class Bus {
   #waiting: Waiting[] = [];
-  #draining = false;
+  #draining: Promise<void> | undefined;
+  #deafAt = 0;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(private readonly options: BusOptions) {}
@@ -58,9 +62,16 @@ export class Bus {
     }, TICK_MS);
   }
 
+  /** Takes in what this node has heard, and leaves the rest to the others. */
   async stop(): Promise<void> {
     clearInterval(this.#timer);
-    await this.options.lease.release();
+    const { subscriber, lease } = this.options;
+    subscriber.off("close", this.#deaf);
+    // Its answer comes after every message that was sent to this node; a Redis that is away sends none.
+    if (subscriber.status === "ready") await Promise.race([subscriber.unsubscribe(), pause(TICK_MS)]);
+    await this.#draining;
+    await this.#drain();
+    await lease.release();
   }
 
   #hear(text: string): void {
@@ -83,15 +94,26 @@ export class Bus {
     if (at >= 0) this.#waiting.splice(at, 1);
   }
 
-  /** Announcements may be missed from now on: what others take in is theirs, what this node has to append stays. */
+  /**
+   * The subscriber's connection is lost: from now on messages and announcements are missed. Whoever still hears takes
+   * over; what is not appended stays, in case that nobody does.
+   */
   #deaf = (): void => {
-    this.#waiting = this.options.lease.held ? this.#waiting.filter(({ appended }) => !appended) : [];
+    const { lease, logger } = this.options;
+    this.#deafAt = Date.now();
+    this.#waiting = lease.held ? this.#waiting.filter(({ appended }) => !appended) : [];
+    lease.release().catch((error) => logger.debug({ err: String(error) }, "bus lease not released"));
   };
 
   /** Appends what waits, in order; what fails is tried again at the next tick, before what came after it. */
-  async #drain(): Promise<void> {
-    if (this.#draining) return;
-    this.#draining = true;
+  #drain(): Promise<void> {
+    this.#draining ??= this.#appendAll().finally(() => {
+      this.#draining = undefined;
+    });
+    return this.#draining;
+  }
+
+  async #appendAll(): Promise<void> {
     try {
       while (this.options.lease.held) {
         const next = this.#waiting.find(({ appended }) => !appended);
@@ -104,19 +126,21 @@ export class Bus {
       }
     } catch (error) {
       this.options.logger.warn({ err: String(error) }, "bus message not appended yet");
-    } finally {
-      this.#draining = false;
     }
   }
 
   async #tick(): Promise<void> {
     const { lease, subscriber } = this.options;
     // Answered on the subscriber's own connection, so after every announcement of the former holder.
+    const now = Date.now();
+    if (now - this.#deafAt < YIELD_MS) return;
     await lease.renew(async () => {
       await subscriber.ping();
     });
+    // Somebody else took over: what was heard before this node was deaf is taken in by now.
+    if (!lease.held) this.#waiting = this.#waiting.filter(({ at }) => at > this.#deafAt);
     await this.#drain();
-    const forget = Date.now() - FORGET_MS;
+    const forget = now - FORGET_MS;
     this.#waiting = this.#waiting.filter(({ at, appended }) => at > forget || (lease.held && !appended));
   }
 }

@@ -46,6 +46,14 @@ const RETRY_MS = 250;
 /** A node whose every connection must be refilled reads for so many at once; Redis answers each in time. */
 const AT_ONCE = 32;
 
+/** One replay under way: what was sent, what is known to be missing, what was read before it began. */
+interface Replay {
+  begun?: boolean;
+  count: number;
+  loss?: Loss | undefined;
+  known?: History | undefined;
+}
+
 /** How a connection begins: with a snapshot, or after its position, of which `known` was read before it had its rooms. */
 export type Start = { name: "first" } | { name: "resume"; known?: History };
 
@@ -57,6 +65,13 @@ export type Start = { name: "first" } | { name: "resume"; known?: History };
 export function createJoin({ sources, outgoing, joined, failed }: JoinOptions) {
   const inTurn = createTurns(AT_ONCE);
 
+  const read: JoinSources = {
+    missedBy: (...about) => inTurn(() => sources.missedBy(...about)),
+    read: (ids) => inTurn(() => sources.read(ids)),
+    agentsOfProjects: (ids) => inTurn(() => sources.agentsOfProjects(ids)),
+    agents: (ids) => inTurn(() => sources.agents(ids)),
+  };
+
   async function snapshot(connection: Connection): Promise<void> {
     const { exit, projects } = connection;
     let filters: Filters;
@@ -65,8 +80,8 @@ export function createJoin({ sources, outgoing, joined, failed }: JoinOptions) {
       filters = connection.filters;
       const { agent_ids, project_ids } = filters;
       states = await (agent_ids.length > 0
-        ? sources.agents(agent_ids)
-        : sources.agentsOfProjects(project_ids.length > 0 ? project_ids : [...projects]));
+        ? read.agents(agent_ids)
+        : read.agentsOfProjects(project_ids.length > 0 ? project_ids : [...projects]));
     } while (connection.filters !== filters);
     const event_type = "AGENT_STATUS_CHANGED";
     const agents = states.filter((agent) =>
@@ -80,67 +95,72 @@ export function createJoin({ sources, outgoing, joined, failed }: JoinOptions) {
     for (;;) {
       const { filters } = connection;
       const wanted = page.filter((event) => connection.wants(event)).map(({ id }) => id);
-      const entries = wanted.length > 0 ? await sources.read(wanted) : [];
+      const entries = wanted.length > 0 ? await read.read(wanted) : [];
       if (connection.filters === filters) return entries;
     }
   }
 
-  /** Sends what of this history the connection wants. Returns how many events that were, and what is missing. */
-  async function send(
-    connection: Connection,
-    history: History,
-  ): Promise<{ count: number; loss: Loss | undefined }> {
+  /** Sends what of this history the connection wants, and notes in `replay` what that was and what is missing. */
+  async function send(connection: Connection, history: History, replay: Replay): Promise<void> {
     const { exit } = connection;
+    replay.loss ??= history.loss;
     // Positions in another history are no positions in this one.
     if (history.loss === "history_lost") connection.position = SEQUENCE_START;
     connection.epoch = history.epoch;
-    let { loss } = history;
-    let count = 0;
     for (let start = 0; start < history.missed.length && exit.open; start += PAGE) {
       const page = history.missed.slice(start, start + PAGE);
       for (const entry of await readWanted(connection, page)) {
         if (entry) {
           connection.pass(outgoing(entry.envelope));
-          count++;
-        } else loss ??= "trimmed";
+          replay.count++;
+        } else replay.loss ??= "trimmed";
       }
       connection.position = laterSequence(connection.position, page.at(-1)?.id ?? SEQUENCE_START);
       await exit.writable();
     }
     connection.position = laterSequence(connection.position, history.to);
-    return { count, loss };
   }
 
-  async function replay(connection: Connection, known?: History): Promise<void> {
+  /** From REPLAY_START to REPLAY_END. Where Redis fails on the way, the next try goes on from the position. */
+  async function fill(connection: Connection, replay: Replay): Promise<void> {
     const { exit, userId, projects } = connection;
-    exit.say("REPLAY_START", { from: connection.position });
-    const before = known && (await send(connection, known));
-    const rest = await send(
+    if (!replay.begun) exit.say("REPLAY_START", { from: connection.position });
+    replay.begun = true;
+    const { known } = replay;
+    replay.known = undefined;
+    if (known) await send(connection, known, replay);
+    await send(
       connection,
-      await sources.missedBy(userId, projects, connection.position, connection.epoch),
+      await read.missedBy(userId, projects, connection.position, connection.epoch),
+      replay,
     );
-    const loss = before?.loss ?? rest.loss;
-    const count = (before?.count ?? 0) + rest.count;
+    const { count, loss } = replay;
     exit.say("REPLAY_END", {
       to: connection.position,
       count,
       complete: !loss,
       ...(loss && { reason: loss }),
     });
-    if (loss) await snapshot(connection);
   }
 
   return async (connection: Connection, start: Start): Promise<void> => {
-    let step = () => (start.name === "first" ? snapshot(connection) : replay(connection, start.known));
+    // What is still due: it outlives a Redis that fails half-way, so that nothing of it is forgotten.
+    let replay: Replay | undefined = start.name === "resume" ? { count: 0, known: start.known } : undefined;
+    let owesSnapshot = start.name === "first";
     while (connection.exit.open) {
       try {
-        await inTurn(step);
+        if (replay) {
+          await fill(connection, replay);
+          owesSnapshot ||= replay.loss !== undefined;
+          replay = undefined;
+        }
+        if (owesSnapshot) await snapshot(connection);
+        owesSnapshot = false;
         if (connection.goLive()) return joined(connection);
-        step = () => replay(connection);
+        replay = { count: 0 };
       } catch (error) {
         // Redis is away: the connection keeps its position, and what comes live is held back until it is there again.
         failed(connection, error);
-        if (start.name === "resume") step = () => replay(connection);
         await pause(RETRY_MS);
       }
     }
