@@ -1,5 +1,7 @@
+import { setTimeout as pause } from "node:timers/promises";
 import { expect } from "chai";
 import { type Cluster, startCluster } from "../harness/cluster.js";
+import { readLog } from "../harness/events-log.js";
 import { until } from "../harness/wait.js";
 
 const message = (payload: object, more: object = {}) =>
@@ -19,7 +21,7 @@ async function holder(cluster: Cluster): Promise<number> {
     "somebody takes messages in",
     async () => (await client.get(cluster.keys.busLease)) ?? false,
   );
-  return Number(id.slice("node-".length));
+  return Number.parseInt(id.slice("node-".length), 10);
 }
 
 describe("the event bus", () => {
@@ -68,6 +70,63 @@ describe("the event bus", () => {
       raw.some(({ payload }) => payload.message === "killed"),
     );
     expect(viewer.raw).to.have.length(7);
+  });
+
+  it("[D16] a node that is stopped takes in what it has heard", async () => {
+    const cluster = await startCluster({ nodes: 1 });
+    const client = cluster.client();
+    await holder(cluster);
+    const burst = client.pipeline();
+    for (let n = 0; n < 300; n++) {
+      burst.publish(cluster.keys.bus("AGENT_STATUS_CHANGED"), message({ ...working, message: `${n}` }));
+    }
+    const heardBy = (await burst.exec())?.map(([, count]) => count);
+    expect(heardBy).to.deep.equal(Array(300).fill(1));
+    await cluster.node(1).stop();
+    const log = await readLog(client);
+    expect(log.map(({ envelope }) => envelope.payload.message)).to.deep.equal(
+      Array.from({ length: 300 }, (_, n) => `${n}`),
+    );
+  });
+
+  it("[D16] nothing is lost or doubled when one subscriber after the other loses its connection", async () => {
+    const cluster = await startCluster({ nodes: 2 });
+    const client = cluster.client();
+    await holder(cluster);
+    const sent: string[] = [];
+    let on = true;
+    const publishing = (async () => {
+      for (let n = 0; on; n++) {
+        const text = message({ ...working, message: `${n}` });
+        if ((await client.publish(cluster.keys.bus("AGENT_STATUS_CHANGED"), text)) > 0) sent.push(`${n}`);
+        await pause(3);
+      }
+    })();
+    const subscribers = String(await client.call("CLIENT", "LIST", "TYPE", "pubsub")).split("\n");
+    for (const line of subscribers.filter((one) => one.includes(" sub=1 "))) {
+      await client.call("CLIENT", "KILL", "ID", /^id=(\d+)/.exec(line)?.[1] as string);
+      // Long enough for the lease to be left and taken: two that are deaf at once do lose what nobody hears.
+      const killed = Date.now();
+      await until("it hears again, for a while", () => Date.now() - killed > 3000);
+      const then = sent.length;
+      await until("what is sent then is taken in", async () => {
+        const log = await readLog(client);
+        return log.some(({ envelope }) => envelope.payload.message === sent[then]);
+      });
+    }
+    on = false;
+    await publishing;
+    const inLog = async () =>
+      (await readLog(client)).map(({ envelope }) => envelope.payload.message as string);
+    const all = await until("all are in the log", async () => {
+      const log = await inLog();
+      return log.length >= sent.length && log;
+    }).catch(async (error) => {
+      const log = new Set(await inLog());
+      throw new Error(`${error.message}; missing of ${sent.length}: ${sent.filter((one) => !log.has(one))}`);
+    });
+    expect(new Set(all).size).to.equal(all.length);
+    expect([...all].sort()).to.deep.equal([...sent].sort());
   });
 
   it("[D3] what the emitter publishes is announced on the bus, with its sequence_id", async () => {

@@ -115,6 +115,16 @@ describe("client sequence", () => {
     expect(sequence.resumePoint()?.last_sequence_id).to.equal("20-0");
   });
 
+  it("[D7] a node that recovered it from beyond its position is believed, and it can resume again from there", () => {
+    const sequence = createSequence();
+    sequence.accept(ready("10-0"));
+    sequence.accept(snapshot("10-0"));
+    const again = ready("20-0");
+    if (again.event_type === "READY") again.payload.recovered = true;
+    sequence.accept(again);
+    expect(sequence.resumePoint()).to.deep.equal({ epoch: "one", last_sequence_id: "20-0" });
+  });
+
   it("[D5] events without a sequence id are always delivered", () => {
     const sequence = begun("10-0");
     const error: ViewerEnvelope = {

@@ -67,6 +67,72 @@ function begin(filters: Filters, log: ReturnType<typeof event>[]) {
 }
 
 describe("join", () => {
+  it("[D8] a loss is not forgotten when Redis fails on the way: it is told, and the snapshot comes", async () => {
+    const said: [EventType, object][] = [];
+    const exit: Exit = {
+      open: true,
+      send: () => {},
+      say: (...one) => said.push(one),
+      writable: async () => {},
+    };
+    const connection = new Connection("c1", "anna", new Set(["p1"]), all, "old", "10-0", exit);
+    const failures = { missedBy: 1, agentsOfProjects: 1 };
+    const failFirst = (name: keyof typeof failures) => {
+      if (failures[name]-- > 0) throw new Error("Redis is away");
+    };
+    const join = createJoin({
+      sources: {
+        missedBy: async (_user, _projects, to) => {
+          failFirst("missedBy");
+          return { epoch: "new", missed: [], to };
+        },
+        agentsOfProjects: async () => {
+          failFirst("agentsOfProjects");
+          return [];
+        },
+        agents: async () => [],
+        read: async () => [],
+      },
+      outgoing: (envelope) => ({ envelope, about: filterable(envelope) }),
+      joined: () => {},
+      failed: () => {},
+    });
+    await join(connection, {
+      name: "resume",
+      known: { epoch: "new", missed: [], to: "3-0", loss: "history_lost" },
+    });
+    expect(said).to.deep.equal([
+      ["REPLAY_START", { from: "10-0" }],
+      ["REPLAY_END", { to: "3-0", count: 0, complete: false, reason: "history_lost" }],
+      ["SNAPSHOT", { agents: [], sequence_id: "3-0" }],
+    ]);
+  });
+
+  it("[D7] viewers that do not take what they are sent keep nobody else from joining", async () => {
+    const never = new Promise<void>(() => {});
+    const joined: string[] = [];
+    const join = createJoin({
+      sources: {
+        missedBy: async (_user, _projects, to) => ({ epoch: "now", missed: [], to }),
+        agentsOfProjects: async () => [],
+        agents: async () => [],
+        read: async (ids) => ids.map((id) => event(id, "a1")),
+      },
+      outgoing: (envelope) => ({ envelope, about: filterable(envelope) }),
+      joined: ({ id }) => joined.push(id),
+      failed: () => {},
+    });
+    const missed = [{ id: "11-0", event_type: "AGENT_STATUS_CHANGED", agent_id: "a1", project_id: "p1" }];
+    const begin = (id: string, writable: () => Promise<void>) => {
+      const exit: Exit = { open: true, send: () => {}, say: () => {}, writable };
+      const connection = new Connection(id, "anna", new Set(["p1"]), all, "now", "10-0", exit);
+      return join(connection, { name: "resume", known: { epoch: "now", missed, to: "11-0" } });
+    };
+    for (let n = 0; n < 100; n++) void begin(`deaf-${n}`, () => never);
+    await begin("good", async () => {});
+    expect(joined).to.deep.equal(["good"]);
+  });
+
   it("[D4] a SUBSCRIBE while payloads are read counts for everything that was not sent yet", async () => {
     const log = [event("11-0", "a1"), event("12-0", "a2"), event("13-0", "a1")];
     const { sent, letGo, waiting, subscribe, done } = begin({ ...all, agent_ids: ["a1"] }, log);

@@ -26,7 +26,7 @@ export interface BusOptions {
   logger: Logger;
 }
 
-const TICK_MS = 1000;
+const TICK_MS = 250;
 /** How long a node that was deaf leaves the lease to one that was not. */
 const YIELD_MS = 2500;
 /** By then whoever holds the lease has taken it in, or refused it as a repeat. */
@@ -68,7 +68,7 @@ export class Bus {
     const { subscriber, lease } = this.options;
     subscriber.off("close", this.#deaf);
     // Its answer comes after every message that was sent to this node; a Redis that is away sends none.
-    if (subscriber.status === "ready") await Promise.race([subscriber.unsubscribe(), pause(TICK_MS)]);
+    if (subscriber.status === "ready") await Promise.race([subscriber.unsubscribe(), pause(1000)]);
     await this.#draining;
     await this.#drain();
     await lease.release();
