@@ -104,6 +104,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     },
     look: () => lookForLoss(),
     async beat() {
+      await store.writeSettings();
       await store.announce("active", port(), presence.size);
       await presence.keepAll();
     },
@@ -124,6 +125,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     keys,
     lease,
     maxBytes: config.WS_MAX_MESSAGE_BYTES,
+    appendedSince: (ms) => store.eventIdsSince(ms),
     append: (change) => appendStatusChange(commands, keys, change, lease.holder),
     logger,
   });
@@ -148,7 +150,8 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     pingInterval: interval,
     pingTimeout: interval * (config.WS_HEARTBEAT_MAX_MISSED - 1) + config.WS_HEARTBEAT_TIMEOUT * 1000,
   });
-  const http = createServer();
+  // A token that names hundreds of projects is longer than what Node takes by itself.
+  const http = createServer({ maxHeaderSize: 65_536 });
   const admitted = openDoor(
     http,
     engine,

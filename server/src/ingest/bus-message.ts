@@ -21,7 +21,8 @@ export type BusMessage =
  * What one foreign message and the announcement of its append have in common. With an `event_id` of its own that is
  * it; without one it is the digest of the text, which the id made for it begins with.
  */
-const sourceOf = (eventId: string): string => (eventId.startsWith("bus-") ? eventId.slice(0, 28) : eventId);
+export const sourceOf = (eventId: string): string =>
+  eventId.startsWith("bus-") ? eventId.slice(0, 28) : eventId;
 
 /**
  * @throws AgentwireError `BAD_REQUEST` for what is no JSON, `INVALID_EVENT` for what is no event

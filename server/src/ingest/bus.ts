@@ -4,7 +4,7 @@ import type { Appended, RedisKeys } from "@agentwire/shared/redis";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { BusLease } from "./bus-lease.js";
-import { type BusMessage, parseBusMessage } from "./bus-message.js";
+import { type BusMessage, parseBusMessage, sourceOf } from "./bus-message.js";
 
 type Foreign = Extract<BusMessage, { name: "foreign" }>;
 
@@ -21,6 +21,8 @@ export interface BusOptions {
   keys: RedisKeys;
   lease: BusLease;
   maxBytes: number;
+  /** The event ids in the log since then (ms). */
+  appendedSince(ms: number): Promise<string[]>;
   /** Returns nothing when this node does not hold the lease. */
   append(change: Foreign["change"]): Promise<Appended | undefined>;
   logger: Logger;
@@ -29,6 +31,8 @@ export interface BusOptions {
 const TICK_MS = 250;
 /** How long a node that was deaf leaves the lease to one that was not. */
 const YIELD_MS = 2500;
+/** How long a subscriber's answer may take. */
+const HEAR_MS = 1000;
 /** By then whoever holds the lease has taken it in, or refused it as a repeat. */
 const FORGET_MS = 15_000;
 
@@ -41,6 +45,7 @@ const FORGET_MS = 15_000;
 export class Bus {
   #waiting: Waiting[] = [];
   #draining: Promise<void> | undefined;
+  #hears = true;
   #deafAt = 0;
   #timer: NodeJS.Timeout | undefined;
 
@@ -54,6 +59,7 @@ export class Bus {
     const { subscriber, keys, logger } = this.options;
     subscriber.removeAllListeners("message").on("message", (_channel, text) => this.#hear(text));
     subscriber.off("close", this.#deaf).on("close", this.#deaf);
+    subscriber.off("ready", this.#hearing).on("ready", this.#hearing);
     await subscriber.subscribe(keys.bus("AGENT_STATUS_CHANGED"));
     await this.#tick();
     clearInterval(this.#timer);
@@ -94,16 +100,49 @@ export class Bus {
     if (at >= 0) this.#waiting.splice(at, 1);
   }
 
+  #hearing = (): void => {
+    this.#hears = true;
+  };
+
   /**
-   * The subscriber's connection is lost: from now on messages and announcements are missed. Whoever still hears takes
-   * over; what is not appended stays, in case that nobody does.
+   * The subscriber's connection is lost (`close` comes again with each attempt to get it back): messages and
+   * announcements are missed from now on. Whoever still hears takes over; what is not appended yet is kept.
    */
   #deaf = (): void => {
+    if (!this.#hears) return;
+    this.#hears = false;
     const { lease, logger } = this.options;
     this.#deafAt = Date.now();
-    this.#waiting = lease.held ? this.#waiting.filter(({ appended }) => !appended) : [];
+    this.#waiting = this.#waiting.filter(({ appended }) => !appended);
     lease.release().catch((error) => logger.debug({ err: String(error) }, "bus lease not released"));
   };
+
+  /** Before this node appends as the holder: what was taken in by others must be settled. */
+  async #catchUp(): Promise<void> {
+    // Answered on the subscriber's own connection, so after every announcement of the former holder.
+    await this.options.subscriber.ping();
+    const [oldest] = this.#waiting;
+    if (!oldest || oldest.at > this.#deafAt) return;
+    // Announcements of what was heard before this node was deaf may have been missed: the log tells.
+    for (const eventId of await this.options.appendedSince(oldest.at)) this.#settle(sourceOf(eventId));
+  }
+
+  /** A line that is dead without a word looks like silence. */
+  async #provesToHear(): Promise<boolean> {
+    const { subscriber } = this.options;
+    const answered = await Promise.race([
+      subscriber.ping().then(
+        () => true,
+        () => false,
+      ),
+      pause(HEAR_MS, false),
+    ]);
+    if (!answered) {
+      this.#deaf();
+      subscriber.disconnect(true);
+    }
+    return answered;
+  }
 
   /** Appends what waits, in order; what fails is tried again at the next tick, before what came after it. */
   #drain(): Promise<void> {
@@ -130,15 +169,11 @@ export class Bus {
   }
 
   async #tick(): Promise<void> {
-    const { lease, subscriber } = this.options;
-    // Answered on the subscriber's own connection, so after every announcement of the former holder.
+    const { lease } = this.options;
     const now = Date.now();
     if (now - this.#deafAt < YIELD_MS) return;
-    await lease.renew(async () => {
-      await subscriber.ping();
-    });
-    // Somebody else took over: what was heard before this node was deaf is taken in by now.
-    if (!lease.held) this.#waiting = this.#waiting.filter(({ at }) => at > this.#deafAt);
+    if (lease.held && !(await this.#provesToHear())) return;
+    await lease.renew(() => this.#catchUp());
     await this.#drain();
     const forget = now - FORGET_MS;
     this.#waiting = this.#waiting.filter(({ at, appended }) => at > forget || (lease.held && !appended));

@@ -44,7 +44,15 @@ export function serveAgents(io: Server, options: AgentsOptions): Namespace {
   const welcomes = new WeakMap<AgentsSocket, Welcome>();
   const logFailure = (what: string) => (error: unknown) => logger.warn({ err: String(error) }, what);
 
+  /** Socket.IO itself notices a second CONNECT only when the first one has been let in. */
+  const joined = new WeakSet<AgentsSocket["conn"]>();
+
   namespace.use(async (socket, next) => {
+    if (joined.has(socket.conn)) {
+      socket.conn.close();
+      return next(connectError("BAD_REQUEST"));
+    }
+    joined.add(socket.conn);
     const visitor = options.visitor(socket.request);
     if (!visitor) return next(connectError("UNAUTHORIZED"));
     try {
@@ -121,10 +129,15 @@ export function serveAgents(io: Server, options: AgentsOptions): Namespace {
         save,
       }),
     );
-    socket.onAny((event) => {
-      if (event !== "SUBSCRIBE") exit.say("ERROR", refusal("UNKNOWN_EVENT"));
+    socket.onAny((event, ...args: unknown[]) => {
+      if (event === "SUBSCRIBE") return;
+      const { code, message } = refusal("UNKNOWN_EVENT");
+      const ack = args.at(-1);
+      if (typeof ack === "function") ack({ ok: false, error: { code, message } });
+      else exit.say("ERROR", refusal("UNKNOWN_EVENT"));
     });
     socket.on("disconnect", () => {
+      joined.delete(socket.conn);
       hub.remove(socket.id);
       presence.remove(socket.id).catch(logFailure("connection record could not be removed"));
     });

@@ -105,7 +105,10 @@ export function createJoin({ sources, outgoing, joined, failed }: JoinOptions) {
     const { exit } = connection;
     replay.loss ??= history.loss;
     // Positions in another history are no positions in this one.
-    if (history.loss === "history_lost") connection.position = SEQUENCE_START;
+    if (history.loss === "history_lost") {
+      connection.position = SEQUENCE_START;
+      connection.lastSent = SEQUENCE_START;
+    }
     connection.epoch = history.epoch;
     for (let start = 0; start < history.missed.length && exit.open; start += PAGE) {
       const page = history.missed.slice(start, start + PAGE);

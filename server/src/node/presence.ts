@@ -33,6 +33,8 @@ const PAGE = 500;
 export class Presence {
   readonly #members = new Map<string, Member>();
   readonly #leaving = new Set<Promise<void>>();
+  /** Records that could not be removed while Redis was away. */
+  #unremoved: Pick<ConnectionRecord, "connection_id" | "user_id">[] = [];
   /** Sessions that another connection had when they were to be written; it may be a dead one that gives them back. */
   readonly #unsaved = new Set<Member>();
 
@@ -98,11 +100,23 @@ export class Presence {
       this.store.noteProgress(progress, true),
     ]).then(() => {});
     this.#leaving.add(leaving);
-    await leaving.finally(() => this.#leaving.delete(leaving));
+    try {
+      await leaving;
+    } catch (error) {
+      this.#unremoved.push(...gone);
+      throw error;
+    } finally {
+      this.#leaving.delete(leaving);
+    }
   }
 
   /** One round of the heartbeat: leases, audience and how far each connection has come. */
   async keepAll(): Promise<void> {
+    const unremoved = this.#unremoved.splice(0);
+    await this.store.removeConnections(unremoved).catch((error) => {
+      this.#unremoved.push(...unremoved);
+      throw error;
+    });
     const members = [...this.#members.values()];
     for (let start = 0; start < members.length; start += PAGE) {
       // Without those that left while the page before was written: their records are gone.

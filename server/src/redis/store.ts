@@ -55,6 +55,12 @@ export function openStore({ redis, keys, instanceId, limits }: StoreOptions) {
     leave: () => registry.leave(),
 
     // The history.
+    async eventIdsSince(ms: number): Promise<string[]> {
+      const ids: string[] = [];
+      for await (const page of log.newestFirst(`${ms}-0`))
+        ids.push(...page.map(({ envelope }) => envelope.event_id));
+      return ids;
+    },
     head: () => log.head(),
     ensureEpoch: () => ensureEpoch(redis, keys),
     renewEpoch: (former: string) => renewEpoch(redis, keys, former),
