@@ -45,6 +45,7 @@ const FORGET_MS = 15_000;
 export class Bus {
   #waiting: Waiting[] = [];
   #draining: Promise<void> | undefined;
+  #ticking: Promise<void> | undefined;
   #hears = true;
   #deafAt = 0;
   #timer: NodeJS.Timeout | undefined;
@@ -168,7 +169,15 @@ export class Bus {
     }
   }
 
-  async #tick(): Promise<void> {
+  /** One at a time: a later one must not take the lease that an earlier one is about to leave. */
+  #tick(): Promise<void> {
+    this.#ticking ??= this.#renewAndDrain().finally(() => {
+      this.#ticking = undefined;
+    });
+    return this.#ticking;
+  }
+
+  async #renewAndDrain(): Promise<void> {
     const { lease } = this.options;
     const now = Date.now();
     if (now - this.#deafAt < YIELD_MS) return;
