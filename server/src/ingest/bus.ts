@@ -72,6 +72,8 @@ export class Bus {
   /** Takes in what this node has heard, and leaves the rest to the others. */
   async stop(): Promise<void> {
     clearInterval(this.#timer);
+    // A tick under way would take the lease again after it was given back; where it fails, its caller says so.
+    await this.#ticking?.catch(() => {});
     const { subscriber, lease } = this.options;
     subscriber.off("close", this.#deaf);
     // Its answer comes after every message that was sent to this node; a Redis that is away sends none.

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { type Filters, isSequenceId, type SequenceId } from "@agentwire/shared";
-import type { History, Start } from "./join.js";
+import type { JoinSources, Start } from "./join.js";
 
 /** What a client says about where it was. */
 export interface Claim {
@@ -28,7 +28,7 @@ export interface Beginning {
   start: Start;
 }
 
-export interface ResumeSources {
+export interface ResumeSources extends Pick<JoinSources, "missedBy"> {
   /** The position that this user's session resumes from; nothing for a session that is unknown or somebody else's. */
   session(
     pid: string,
@@ -39,12 +39,6 @@ export interface ResumeSources {
     | "unknown"
     | "foreign"
   >;
-  missedBy(
-    userId: string,
-    projects: ReadonlySet<string>,
-    after: SequenceId,
-    epoch?: string,
-  ): Promise<History>;
   /** The history and the last event that this node has handled. */
   now(): { epoch: string; last: SequenceId };
 }
