@@ -57,6 +57,11 @@ export const settings = {
   WS_HEARTBEAT_MAX_MISSED: integer(3, 1, 100),
   WS_REPLAY_WINDOW_SECONDS: integer(limits.replayWindowMs / 1000, 1, 86_400),
   WS_MAX_REPLAY_MESSAGES: integer(limits.replayMessages, 1, 100_000),
+  WS_RATE_LIMIT_PER_CONNECTION: integer(limits.messagesPerSecond, 0, 10_000),
+  WS_RATE_LIMIT_GLOBAL: integer(limits.clusterMessagesPerSecond, 0, 100_000_000),
+  WS_QUEUE_TTL: integer(limits.queueMs / 1000, 1, 3600),
+  WS_SEND_BUFFER_SIZE: integer(limits.queueMessages, 1, 100_000),
+  WS_SEND_BUFFER_BYTES: integer(limits.queueBytes, 1024, 1024 * limits.queueBytes),
   WS_MAX_FILTER_IDS: integer(limits.filterIds, 1, 1000),
   WS_MAX_MESSAGE_BYTES: integer(limits.messageBytes, 1024, 100 * limits.messageBytes),
 } as const;

@@ -1,7 +1,7 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Envelope } from "@agentwire/shared";
-import { refusal } from "@agentwire/shared";
+import { AGENTS_NAMESPACE, refusal } from "@agentwire/shared";
 import { appendStatusChange, redisKeys } from "@agentwire/shared/redis";
 import { Server as Engine } from "engine.io";
 import express from "express";
@@ -14,9 +14,9 @@ import { openDoor } from "./door/listener.js";
 import { createOriginRule } from "./door/origin.js";
 import { createTokenVerifier } from "./door/token.js";
 import { speakMessagePack } from "./gate/encoding.js";
-import { Frame } from "./gate/frame.js";
-import { Outbox } from "./gate/outbox.js";
+import { openGate } from "./gate/gate.js";
 import { parser } from "./gate/parser.js";
+import { Share } from "./gate/share.js";
 import { Bus } from "./ingest/bus.js";
 import { BusLease } from "./ingest/bus-lease.js";
 import { publishRoute } from "./ingest/publish.js";
@@ -31,9 +31,19 @@ import { healthRoutes } from "./ops/health.js";
 import { createStreamAdapter } from "./redis/adapter.js";
 import { connectRedis } from "./redis/clients.js";
 import { Marker } from "./redis/marker.js";
+import { Shares } from "./redis/share.js";
 import { openStore } from "./redis/store.js";
 
 const NOBODY: ReadonlySet<string> = new Set();
+/**
+ * Messages are compressed by the gate, once for everybody, each by itself. So a client is promised no context from one to
+ * the next, and is asked to keep none: it costs memory for each connection.
+ */
+const COMPRESSION = {
+  serverNoContextTakeover: true,
+  clientNoContextTakeover: true,
+  threshold: Number.POSITIVE_INFINITY,
+};
 /** A client that joined no namespace is closed after this. */
 const CONNECT_TIMEOUT_MS = 10_000;
 
@@ -72,7 +82,22 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     serveClient: false,
     connectTimeout: CONNECT_TIMEOUT_MS,
   });
-  const outgoing = (envelope: Envelope) => new Frame(agents, envelope);
+  const shares = new Shares(commands, keys, config.INSTANCE_ID);
+  const share = new Share({
+    limit: config.WS_RATE_LIMIT_GLOBAL,
+    lease: (report) => shares.lease(report),
+    giveBack: () => shares.giveBack(),
+    connections: () => presence.size,
+    onError: (error) => logger.warn({ err: String(error) }, "share of the cluster's limit not renewed"),
+  });
+  const gate = openGate({
+    bounds: { depth: config.WS_SEND_BUFFER_SIZE, bytes: config.WS_SEND_BUFFER_BYTES },
+    perSecond: config.WS_RATE_LIMIT_PER_CONNECTION,
+    ttlMs: config.WS_QUEUE_TTL * 1000,
+    share,
+    now: () => performance.now(),
+  });
+  const outgoing = (envelope: Envelope) => gate.frame(AGENTS_NAMESPACE, envelope);
 
   const join = createJoin({
     sources: store,
@@ -147,6 +172,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
   const interval = config.WS_HEARTBEAT_INTERVAL * 1000;
   const engine = new Engine({
     maxHttpBufferSize: config.WS_MAX_MESSAGE_BYTES,
+    perMessageDeflate: COMPRESSION,
     pingInterval: interval,
     pingTimeout: interval * (config.WS_HEARTBEAT_MAX_MISSED - 1) + config.WS_HEARTBEAT_TIMEOUT * 1000,
   });
@@ -181,7 +207,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     instanceId: config.INSTANCE_ID,
     maxFilterIds: config.WS_MAX_FILTER_IDS,
     visitor: admitted,
-    exit: (socket, how) => new Outbox(socket, how),
+    exit: gate.exit,
     store: { ...store, now: () => hub.continuity },
     hub,
     presence,
@@ -193,6 +219,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
   });
   const port = () => (http.address() as AddressInfo).port;
 
+  share.start();
   return {
     port: port(),
     ready: uptime.start(),
@@ -200,7 +227,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
       http.close();
       await uptime.stop();
       for (const id of presence.ids()) agents.sockets.get(id)?.conn.close(true);
-      await Promise.allSettled([presence.emptied(), bus.stop(), store.leave()]);
+      await Promise.allSettled([presence.emptied(), bus.stop(), share.stop(), store.leave()]);
       await io.close();
       http.closeAllConnections();
       redis.close();

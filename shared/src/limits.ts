@@ -10,6 +10,15 @@ export const limits = {
   messageBytes: 1_048_576,
   /** Bytes of terminal output in one event. */
   chunkBytes: 4096,
+  /** Messages that one connection gets in any second; CRITICAL and control come on top. */
+  messagesPerSecond: 100,
+  /** Messages that all connections of a cluster together get in any second. */
+  clusterMessagesPerSecond: 10_000,
+  /** How long a message waits for these two. */
+  queueMs: 5000,
+  /** Messages, and bytes, that wait for one connection. */
+  queueMessages: 100,
+  queueBytes: 1_048_576,
   /** How long a durable event can be replayed. */
   replayWindowMs: 300_000,
   /** How many durable events one replay sends, and how many entries a user's index keeps. */

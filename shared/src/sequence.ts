@@ -31,6 +31,11 @@ export function laterSequence(a: SequenceId, b: SequenceId): SequenceId {
   return compareSequence(a, b) >= 0 ? a : b;
 }
 
+/** The earlier of the two. */
+export function earlierSequence(a: SequenceId, b: SequenceId): SequenceId {
+  return compareSequence(a, b) <= 0 ? a : b;
+}
+
 /** The Redis clock, in milliseconds, at which the event was appended. */
 export function sequenceTime(id: SequenceId): number {
   return Number(id.slice(0, id.indexOf("-")));

@@ -1,10 +1,10 @@
 import { expect } from "chai";
-import { startCluster } from "../harness/cluster.js";
+import { startCluster, UNLIMITED } from "../harness/cluster.js";
 import { startLoad } from "../harness/load.js";
 
 describe("a killed node", () => {
   it("[D7][D5] kill -9 of a node with 50 viewers at 200 events/s: all resume elsewhere, none lost, none twice", async () => {
-    const cluster = await startCluster({ nodes: 2 });
+    const cluster = await startCluster({ nodes: 2, settings: UNLIMITED });
     const viewers = await Promise.all(
       Array.from({ length: 50 }, (_, n) => cluster.viewer({ on: 1, user: `user-${n % 10}` })),
     );

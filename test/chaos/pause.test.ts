@@ -1,6 +1,6 @@
 import { compareSequence } from "@agentwire/shared";
 import { expect } from "chai";
-import { type Cluster, startCluster } from "../harness/cluster.js";
+import { type Cluster, startCluster, UNLIMITED } from "../harness/cluster.js";
 import { startLoad } from "../harness/load.js";
 import { until } from "../harness/wait.js";
 
@@ -21,7 +21,10 @@ async function pauseBeyondTheLog(
 
 describe("a paused node", () => {
   it("[D9][D8] paused for longer than the log is kept: its viewers get what is left and are told, never a silent hole", async () => {
-    const cluster = await startCluster({ nodes: 2, settings: { WS_REPLAY_WINDOW_SECONDS: "2" } });
+    const cluster = await startCluster({
+      nodes: 2,
+      settings: { ...UNLIMITED, WS_REPLAY_WINDOW_SECONDS: "2" },
+    });
     const viewer = await (await cluster.viewer({ on: 1 })).joined();
     const load = startLoad(cluster.worker(), { perSecond: 200 });
     await viewer.sees("events flow", ({ raw }) => raw.length > 50);
@@ -49,7 +52,7 @@ describe("a paused node", () => {
   });
 
   it("[D9] paused for less than that: everything comes, in order", async () => {
-    const cluster = await startCluster({ nodes: 2 });
+    const cluster = await startCluster({ nodes: 2, settings: UNLIMITED });
     const viewer = await (await cluster.viewer({ on: 1 })).joined();
     const load = startLoad(cluster.worker(), { perSecond: 200 });
     await viewer.sees("events flow", ({ raw }) => raw.length > 50);
@@ -64,7 +67,7 @@ describe("a paused node", () => {
   });
 
   it("[D9] a stream cut short behind a paused node's back: refilled from the replay index where it can be", async () => {
-    const cluster = await startCluster({ nodes: 2 });
+    const cluster = await startCluster({ nodes: 2, settings: UNLIMITED });
     const client = cluster.client();
     const viewer = await (await cluster.viewer({ on: 1 })).joined();
     const worker = cluster.worker();
@@ -87,7 +90,7 @@ describe("a paused node", () => {
   });
 
   it("[D9] a reader that is deaf: the node sees that it is behind the head, and refills", async () => {
-    const cluster = await startCluster({ nodes: 1 });
+    const cluster = await startCluster({ nodes: 1, settings: UNLIMITED });
     const viewer = await (await cluster.viewer()).joined();
     const worker = cluster.worker();
     const client = cluster.client();

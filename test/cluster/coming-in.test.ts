@@ -1,10 +1,10 @@
 import { compareSequence } from "@agentwire/shared";
 import { expect } from "chai";
-import { sharedCluster, startCluster } from "../harness/cluster.js";
+import { sharedCluster, startCluster, UNLIMITED } from "../harness/cluster.js";
 import { startLoad } from "../harness/load.js";
 
 describe("coming in while events flow", () => {
-  const cluster = sharedCluster({ nodes: 2 });
+  const cluster = sharedCluster({ nodes: 2, settings: UNLIMITED });
 
   for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]]) {
     it(`[D3][D5] by ${transports.join(", then ")}: everything after READY, once and in order`, async () => {
@@ -32,7 +32,7 @@ describe("coming in while events flow", () => {
 
 describe("a node that comes while events flow", () => {
   it("[D17][D3] its first viewer gets everything after READY", async () => {
-    const { viewer, worker, node } = await startCluster({ nodes: 2 });
+    const { viewer, worker, node } = await startCluster({ nodes: 2, settings: UNLIMITED });
     await node(2).kill();
     const load = startLoad(worker(), { perSecond: 200 });
     node(2).log.length = 0;

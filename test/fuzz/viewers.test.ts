@@ -1,7 +1,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { compareSequence, type Filters, matches, statuses } from "@agentwire/shared";
 import { expect } from "chai";
-import { type Cluster, startCluster } from "../harness/cluster.js";
+import { type Cluster, startCluster, UNLIMITED } from "../harness/cluster.js";
 import { type LogEntry, readLog } from "../harness/events-log.js";
 import type { Viewer } from "../harness/viewer.js";
 import { until } from "../harness/wait.js";
@@ -114,7 +114,10 @@ describe("fuzz", () => {
     const seed = Number(process.env.FUZZ_SEED ?? Date.now() % 1_000_000);
     console.log(`      seed ${seed} (FUZZ_SEED=${seed} repeats it)`);
     const random = createRandom(seed);
-    const cluster = await startCluster({ nodes: NODES, settings: { WS_MAX_REPLAY_MESSAGES: "100000" } });
+    const cluster = await startCluster({
+      nodes: NODES,
+      settings: { ...UNLIMITED, WS_MAX_REPLAY_MESSAGES: "100000" },
+    });
     const done: string[] = [];
 
     const watched: Watched[] = [];

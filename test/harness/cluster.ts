@@ -19,6 +19,9 @@ export interface ClusterOptions {
   beforeNodes?: (redis: RedisServer) => Promise<void>;
 }
 
+/** For loads that are above the rate limits on purpose, where something else is tested. */
+export const UNLIMITED = { WS_RATE_LIMIT_PER_CONNECTION: "0", WS_RATE_LIMIT_GLOBAL: "0" };
+
 export type Cluster = Awaited<ReturnType<typeof startCluster>>;
 
 /** A real cluster of its own: processes, Redis, sockets. It is taken down after the test that started it. */

@@ -45,6 +45,14 @@ const bad: Record<keyof typeof settings, [value: string, about: string][]> = {
   WS_HEARTBEAT_MAX_MISSED: [["0", "at least 1"]],
   WS_REPLAY_WINDOW_SECONDS: [["0", "at least 1"]],
   WS_MAX_REPLAY_MESSAGES: [["100001", "at most 100000"]],
+  WS_RATE_LIMIT_PER_CONNECTION: [
+    ["10001", "at most 10000"],
+    ["1/s", "a whole number"],
+  ],
+  WS_RATE_LIMIT_GLOBAL: [["100000001", "at most 100000000"]],
+  WS_QUEUE_TTL: [["0", "at least 1"]],
+  WS_SEND_BUFFER_SIZE: [["0", "at least 1"]],
+  WS_SEND_BUFFER_BYTES: [["1023", "at least 1024"]],
   WS_MAX_FILTER_IDS: [["0", "at least 1"]],
   WS_MAX_MESSAGE_BYTES: [["1023", "at least 1024"]],
 };
@@ -70,6 +78,11 @@ describe("settings", () => {
       WS_HEARTBEAT_MAX_MISSED: 3,
       WS_REPLAY_WINDOW_SECONDS: 300,
       WS_MAX_REPLAY_MESSAGES: 1000,
+      WS_RATE_LIMIT_PER_CONNECTION: 100,
+      WS_RATE_LIMIT_GLOBAL: 10_000,
+      WS_QUEUE_TTL: 5,
+      WS_SEND_BUFFER_SIZE: 100,
+      WS_SEND_BUFFER_BYTES: 1_048_576,
       WS_MAX_FILTER_IDS: 50,
       WS_MAX_MESSAGE_BYTES: 1_048_576,
     });

@@ -5,12 +5,31 @@ import { createJoin, type History, type JoinSources } from "../../server/src/nod
 import { takeSubscription } from "../../server/src/node/subscribe.js";
 import { until } from "../harness/wait.js";
 
+/** The gate's side. */
+const exitTo = (exit: Partial<Exit>): Exit => ({
+  open: true,
+  waiting: 0,
+  send: () => true,
+  overtake: () => {},
+  replay: () => {},
+  refill: () => {},
+  miss: () => {},
+  announceMissed: () => {},
+  say: () => {},
+  drained: async () => {},
+  onBehind: () => {},
+  ...exit,
+});
+
+/** Nothing is refilled here. */
+const missedNext = () => Promise.reject(new Error("not asked for"));
+
 const all: Filters = { agent_ids: [], project_ids: [], event_types: [] };
 
 function event(sequence_id: string, agent_id: string): Outgoing & { envelope: Envelope } {
   const payload = { agent_id, project_id: "p1", old_status: null, new_status: "working" as const };
   const envelope = { ...stamp("AGENT_STATUS_CHANGED", `e-${sequence_id}`, payload), sequence_id };
-  return { envelope, about: filterable(envelope) };
+  return { envelope, about: filterable(envelope), urgent: false };
 }
 
 /** A log in memory, whose reads wait until the test lets them go on. */
@@ -19,6 +38,7 @@ function crankedSources(log: ReturnType<typeof event>[]) {
   const crank = () => new Promise<void>((resolve) => waiting.push(resolve));
   const after = (id: string) => log.filter(({ envelope }) => (envelope.sequence_id as string) > id);
   const sources: JoinSources = {
+    missedNext,
     async missedBy(_user, _projects, position): Promise<History> {
       const missed = after(position).map(({ envelope }) => ({
         id: envelope.sequence_id as string,
@@ -42,17 +62,15 @@ function crankedSources(log: ReturnType<typeof event>[]) {
 function begin(filters: Filters, log: ReturnType<typeof event>[]) {
   const sent: string[] = [];
   const said: EventType[] = [];
-  const exit: Exit = {
-    open: true,
-    send: ({ envelope }) => sent.push(envelope.sequence_id as string),
+  const exit = exitTo({
+    replay: ({ envelope }) => sent.push(envelope.sequence_id as string),
     say: (type) => said.push(type),
-    writable: async () => {},
-  };
+  });
   const cranked = crankedSources(log);
   const connection = new Connection("c1", "anna", new Set(["p1"]), filters, "now", "10-0", exit);
   const join = createJoin({
     sources: cranked.sources,
-    outgoing: (envelope) => ({ envelope, about: filterable(envelope) }),
+    outgoing: (envelope) => ({ envelope, about: filterable(envelope), urgent: false }),
     joined: () => {},
     failed: (_connection, error) => {
       throw error;
@@ -69,12 +87,7 @@ function begin(filters: Filters, log: ReturnType<typeof event>[]) {
 describe("join", () => {
   it("[D8] a loss is not forgotten when Redis fails on the way: it is told, and the snapshot comes", async () => {
     const said: [EventType, object][] = [];
-    const exit: Exit = {
-      open: true,
-      send: () => {},
-      say: (...one) => said.push(one),
-      writable: async () => {},
-    };
+    const exit = exitTo({ say: (...one) => said.push(one) });
     const connection = new Connection("c1", "anna", new Set(["p1"]), all, "old", "10-0", exit);
     const failures = { missedBy: 1, agentsOfProjects: 1 };
     const failFirst = (name: keyof typeof failures) => {
@@ -82,6 +95,7 @@ describe("join", () => {
     };
     const join = createJoin({
       sources: {
+        missedNext,
         missedBy: async (_user, _projects, to) => {
           failFirst("missedBy");
           return { epoch: "new", missed: [], to };
@@ -93,7 +107,7 @@ describe("join", () => {
         agents: async () => [],
         read: async () => [],
       },
-      outgoing: (envelope) => ({ envelope, about: filterable(envelope) }),
+      outgoing: (envelope) => ({ envelope, about: filterable(envelope), urgent: false }),
       joined: () => {},
       failed: () => {},
     });
@@ -113,18 +127,19 @@ describe("join", () => {
     const joined: string[] = [];
     const join = createJoin({
       sources: {
+        missedNext,
         missedBy: async (_user, _projects, to) => ({ epoch: "now", missed: [], to }),
         agentsOfProjects: async () => [],
         agents: async () => [],
         read: async (ids) => ids.map((id) => event(id, "a1")),
       },
-      outgoing: (envelope) => ({ envelope, about: filterable(envelope) }),
+      outgoing: (envelope) => ({ envelope, about: filterable(envelope), urgent: false }),
       joined: ({ id }) => joined.push(id),
       failed: () => {},
     });
     const missed = [{ id: "11-0", event_type: "AGENT_STATUS_CHANGED", agent_id: "a1", project_id: "p1" }];
-    const begin = (id: string, writable: () => Promise<void>) => {
-      const exit: Exit = { open: true, send: () => {}, say: () => {}, writable };
+    const begin = (id: string, drained: () => Promise<void>) => {
+      const exit = exitTo({ drained });
       const connection = new Connection(id, "anna", new Set(["p1"]), all, "now", "10-0", exit);
       return join(connection, { name: "resume", known: { epoch: "now", missed, to: "11-0" } });
     };

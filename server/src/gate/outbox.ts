@@ -1,58 +1,234 @@
-import { randomUUID } from "node:crypto";
-import { once } from "node:events";
-import { type EventType, type PayloadOf, stamp } from "@agentwire/shared";
-import type { Namespace, Socket } from "socket.io";
-import { Frame, type Packets, type Variant } from "./frame.js";
+import type { SequenceId } from "@agentwire/shared";
+import type { Counters } from "./counters.js";
+import type { Frame } from "./frame.js";
+import type { Line, Sendable } from "./line.js";
+import { addTo, Loss, type Reason } from "./loss.js";
+import { type Bounds, Queue, type Terms, type Waiting } from "./queue.js";
+import type { Share, Waiter } from "./share.js";
+import { SlidingLog } from "./window.js";
 
-/** Parts of Socket.IO's client and Engine.IO's socket that their types keep private. */
-interface EngineWriter {
-  writeToEngine(packets: unknown[], options: Packets["options"]): void;
+/** What all outboxes of a node have in common. */
+export interface Limits {
+  bounds: Bounds;
+  /** Messages that a connection may get in any second; 0: as many as there are. */
+  perSecond: number;
+  /** How long a message waits for the limits, in ms. */
+  ttlMs: number;
+  /** This node's share of the cluster's limit. */
+  share: Pick<Share, "take" | "wait" | "leave">;
+  /** Milliseconds of a monotonic clock. */
+  now(): number;
 }
-interface EngineQueue {
-  readonly writeBuffer: unknown[];
+
+/** What an outbox needs of the connection that it writes to. */
+export type OutboxLine = Pick<Line, "open" | "writable" | "size" | "write" | "writeAll" | "close">;
+
+/** So much is handed to the network at once. */
+const BATCH_BYTES = 65_536;
+/** A client for which so much waits that the server itself said asks without reading the answers. */
+const MAX_SAID = 1000;
+
+/** A message on its way to the line. */
+interface Departing extends Sendable {
+  offset: boolean;
+  next?: Waiting;
 }
 
-/** The way out to one connection. */
-export class Outbox {
-  readonly #socket: Socket;
-  readonly #namespace: Namespace;
-  readonly #variant: Variant;
+/** What became of a turn to send one message, see {@link Waiter}. */
+type Turn = ReturnType<Waiter["turn"]>;
 
-  constructor(socket: Socket, variant: Variant) {
-    this.#socket = socket;
-    this.#namespace = socket.nsp as unknown as Namespace;
-    this.#variant = variant;
+/**
+ * The way out to one connection. What may leave leaves at once; the rest waits in order of priority, within bounds; what
+ * does not fit is dropped and announced. Of all that was offered, each message is sent, waits, or is counted in a notice.
+ */
+export class Outbox implements Waiter {
+  readonly #queue: Queue;
+  readonly #own: SlidingLog;
+  #arrivals = 0;
+  /** `log` events that were dropped and will be replayed, since the last notice. */
+  #missed: Loss[] = [];
+  #missedBecause: Reason = "backpressure";
+  #timer: NodeJS.Timeout | undefined;
+  #awaited: (() => void)[] = [];
+  /** Told when a live `log` event was dropped: from this position on a refill must bring them. */
+  onBehind: (at: SequenceId, reason: Reason) => void = () => {};
+
+  constructor(
+    private readonly line: OutboxLine,
+    private readonly limits: Limits,
+    private readonly counters: Counters,
+    /** Whether `log` events carry their offset. */
+    private readonly offsets: boolean,
+  ) {
+    this.#queue = new Queue(limits.bounds, (message, reason, merged) => this.#drop(message, reason, merged));
+    this.#own = new SlidingLog(limits.perSecond);
   }
 
-  get open(): boolean {
-    return this.#socket.connected;
-  }
-
-  send(frame: Frame): void {
-    const { packets, options } = frame.packets(this.#variant);
-    (this.#socket.client as unknown as EngineWriter).writeToEngine(packets, options);
-  }
-
-  /** What the server itself says to this connection. */
-  say<E extends EventType>(event_type: E, payload: PayloadOf<E>): void {
-    if (this.open) this.send(new Frame(this.#namespace, stamp(event_type, randomUUID(), payload)));
+  /** Bytes that wait here. */
+  get bytes(): number {
+    return this.#queue.bytes;
   }
 
   /**
-   * Resolves when everything written so far has left for the network, or the connection is gone. Engine.IO's own
-   * `drain` comes too early: writable means that the transport is ready and nothing waits before it.
+   * Sends a message as soon as it may leave.
+   *
+   * @param before of a live `log` event: the connection's position before it; without one it is sent out of its order
+   * @returns whether it is certain that everything of the log before it leaves first: not for an event that may
+   * overtake others, or was dropped
    */
-  async writable(): Promise<void> {
-    const { conn } = this.#socket;
-    const queue = conn as unknown as EngineQueue;
-    while (this.open && !(conn.transport.writable && queue.writeBuffer.length === 0)) {
-      const waiting = new AbortController();
-      const { signal } = waiting;
-      await Promise.race([
-        once(conn.transport, "ready", { signal }),
-        once(conn, "upgrade", { signal }),
-        once(conn, "close", { signal }),
-      ]).finally(() => waiting.abort());
+  send(frame: Frame, terms: Terms, before?: SequenceId): boolean {
+    const ordered = terms !== "live" || before !== undefined;
+    if (this.#queue.empty && this.line.writable && this.#may(frame, terms)) {
+      this.counters.delivered[frame.delivery]++;
+      this.counters.bytes += this.line.write(frame, this.#carriesOffset(frame, ordered));
+      return ordered;
     }
+    this.counters.queued++;
+    const message = this.#waiting(frame, terms, ordered, before);
+    const mayOvertake = terms === "live" && frame.urgent && this.#queue.holdsLogBefore(message.arrival);
+    const kept = this.#queue.add(message, this.#cause);
+    this.flush();
+    if (this.#queue.said > MAX_SAID) this.#closeUnread();
+    return ordered && kept && !mayOvertake;
+  }
+
+  /** Counts a `log` event that is not sent now, because the connection is behind: its refill brings it. */
+  miss(frame: Frame): void {
+    this.counters.dropped[this.#missedBecause].log++;
+    addTo(this.#missed, frame, this.#missedBecause);
+  }
+
+  /** Says what was dropped of `log` events since the last time. */
+  announceMissed(): void {
+    for (const loss of this.#missed.splice(0)) this.send(loss.notice(), "free");
+  }
+
+  /** Resolves when all that waited has left for the network, or the connection is gone. */
+  drained(): Promise<void> {
+    if (this.#isDrained || !this.line.open) return Promise.resolve();
+    return new Promise((resolve) => this.#awaited.push(resolve));
+  }
+
+  /** To be called when the connection is gone. */
+  close(): void {
+    clearTimeout(this.#timer);
+    this.limits.share.leave(this);
+    this.#tellDrained();
+  }
+
+  turn(): Turn {
+    return this.flush(true);
+  }
+
+  /**
+   * Writes what may leave now.
+   * @param granted one message has been taken from the cluster's limit already
+   */
+  flush(granted = false): Turn {
+    clearTimeout(this.#timer);
+    if (!this.line.writable) return "unused";
+    const now = this.limits.now();
+    const { batch, stopped, unused } = this.#collect(now, granted);
+    if (batch.length > 0) {
+      for (const { frame } of batch) this.counters.delivered[frame.delivery]++;
+      this.counters.bytes += this.line.writeAll(batch);
+    }
+    // What the limits hold back for too long goes, and leaves notices that nothing holds back.
+    if (stopped && this.#queue.expire(now - this.limits.ttlMs) && !granted) return this.flush();
+    if (stopped && !this.#queue.empty) this.#waitUntil(stopped, now, granted);
+    if (this.#isDrained) this.#tellDrained();
+    return unused ? "unused" : stopped === "share" && !this.#queue.empty ? "again" : "sent";
+  }
+
+  /** Takes from the queue what may leave now, and says which limit stopped it. */
+  #collect(now: number, granted: boolean) {
+    const batch: Departing[] = [];
+    let bytes = 0;
+    let unused = granted;
+    let stopped: "own" | "share" | undefined;
+    for (let next = this.#queue.front(); next && bytes < BATCH_BYTES; next = this.#queue.front()) {
+      if (next instanceof Loss) {
+        this.#queue.shift();
+        batch.push({ frame: next.notice(), offset: false });
+        continue;
+      }
+      if (next.terms !== "free" && !next.frame.urgent) {
+        if (this.#own.nextAt(now) > now) stopped = "own";
+        else if (!unused && !this.limits.share.take(now)) stopped = "share";
+        if (stopped) break;
+        unused = false;
+        this.#own.take(now);
+      }
+      this.#queue.shift();
+      const first = !this.#queue.holdsLogBefore(next.arrival);
+      batch.push({ frame: next.frame, offset: this.#carriesOffset(next.frame, next.ordered && first), next });
+      bytes += next.bytes;
+    }
+    if (this.#queue.empty) this.#restoreOrder(batch);
+    return { batch, stopped, unused };
+  }
+
+  /** Where all that waited leaves at once nobody needs to overtake. */
+  #restoreOrder(batch: Departing[]): void {
+    const log = batch.filter(({ frame }) => frame.delivery === "log");
+    if (log.every(({ offset }) => offset)) return;
+    log.sort((a, b) => (a.next?.arrival ?? 0) - (b.next?.arrival ?? 0));
+    for (const one of log) one.offset = this.#carriesOffset(one.frame, one.next?.ordered ?? false);
+    let n = 0;
+    for (const [i, { frame }] of batch.entries()) {
+      if (frame.delivery === "log") batch[i] = log[n++] as Departing;
+    }
+  }
+
+  #waitUntil(stopped: "own" | "share", now: number, granted: boolean): void {
+    // Who has the turn says "again" instead.
+    if (stopped === "share" && !granted) this.limits.share.wait(this);
+    const wake = stopped === "own" ? this.#own.nextAt(now) : now + this.limits.ttlMs;
+    this.#timer = setTimeout(() => this.flush(), Math.ceil(wake - now));
+  }
+
+  /** Whether the limits let this one pass now; if so, it counts. */
+  #may({ urgent }: Frame, terms: Terms): boolean {
+    if (terms === "free" || urgent) return true;
+    const now = this.limits.now();
+    return this.#own.nextAt(now) <= now && this.limits.share.take(now) && this.#own.take(now);
+  }
+
+  /** Why something has to wait now. */
+  get #cause(): Reason {
+    return this.line.writable ? "rate_limit" : "backpressure";
+  }
+
+  #carriesOffset({ delivery }: Frame, ordered: boolean): boolean {
+    return this.offsets && ordered && delivery === "log";
+  }
+
+  #waiting(frame: Frame, terms: Terms, ordered: boolean, before?: SequenceId): Waiting {
+    const bytes = this.line.size(frame, this.#carriesOffset(frame, ordered));
+    const since = this.limits.now();
+    const arrival = this.#arrivals++;
+    return { frame, terms, arrival, ordered, bytes, since, ...(before !== undefined && { before }) };
+  }
+
+  #drop({ frame, before }: Waiting, reason: Reason, merged: boolean): void {
+    this.counters.dropped[reason][frame.delivery]++;
+    if (merged) this.counters.merged++;
+    if (frame.delivery !== "log") return;
+    this.#missedBecause = reason;
+    addTo(this.#missed, frame, reason);
+    if (before !== undefined) this.onBehind(before, reason);
+  }
+
+  get #isDrained(): boolean {
+    return this.#queue.empty && this.line.writable;
+  }
+
+  #tellDrained(): void {
+    for (const resolve of this.#awaited.splice(0)) resolve();
+  }
+
+  #closeUnread(): void {
+    this.counters.closedUnread++;
+    this.line.close();
   }
 }

@@ -35,6 +35,7 @@ export class Hub {
 
   add(connection: Connection, start: Start): void {
     this.connections.set(connection.id, connection);
+    connection.onBehind = () => void this.options.join(connection, { name: "resume" });
     void this.options.join(connection, start);
   }
 
@@ -70,7 +71,7 @@ export class Hub {
     for (const { exit } of this.connections.values()) exit.say(event_type, payload);
   }
 
-  #deliver({ rooms, envelope }: Entry): void {
+  #deliver({ rooms, envelope, prev }: Entry): void {
     const members = rooms.map(this.options.members).filter((ids) => ids.size > 0);
     if (members.length === 0) return;
     const event = this.options.outgoing(envelope);
@@ -79,7 +80,7 @@ export class Hub {
       members.length === 1
         ? (members[0] as ReadonlySet<string>)
         : new Set(members.flatMap((one) => [...one]));
-    for (const id of ids) this.connections.get(id)?.hear(event);
+    for (const id of ids) this.connections.get(id)?.hear(event, prev);
   }
 
   #refill(because: string): void {

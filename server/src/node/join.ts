@@ -20,6 +20,12 @@ export interface History {
   loss?: Loss;
 }
 
+/** The next stretch of a history that is read from its oldest end, as far as the client takes it. */
+export interface Stretch extends History {
+  /** Whether there is more after `to`. */
+  more: boolean;
+}
+
 /** What a join needs from storage. Each may fail while Redis is away; none may answer with less than it was asked for. */
 export interface JoinSources {
   missedBy(
@@ -28,6 +34,14 @@ export interface JoinSources {
     after: SequenceId,
     epoch?: string,
   ): Promise<History>;
+  /** As `missedBy`, but the oldest first, about `count` of them, and however many there are. */
+  missedNext(
+    userId: string,
+    projects: ReadonlySet<string>,
+    after: SequenceId,
+    epoch: string,
+    count: number,
+  ): Promise<Stretch>;
   read(ids: SequenceId[]): Promise<({ envelope: Envelope } | undefined)[]>;
   agentsOfProjects(projectIds: string[]): Promise<AgentState[]>;
   agents(agentIds: string[]): Promise<AgentState[]>;
@@ -67,6 +81,7 @@ export function createJoin({ sources, outgoing, joined, failed }: JoinOptions) {
 
   const read: JoinSources = {
     missedBy: (...about) => inTurn(() => sources.missedBy(...about)),
+    missedNext: (...about) => inTurn(() => sources.missedNext(...about)),
     read: (ids) => inTurn(() => sources.read(ids)),
     agentsOfProjects: (ids) => inTurn(() => sources.agentsOfProjects(ids)),
     agents: (ids) => inTurn(() => sources.agents(ids)),
@@ -119,24 +134,45 @@ export function createJoin({ sources, outgoing, joined, failed }: JoinOptions) {
         } else replay.loss ??= "trimmed";
       }
       connection.position = laterSequence(connection.position, page.at(-1)?.id ?? SEQUENCE_START);
-      await exit.writable();
+      await exit.drained();
     }
     connection.position = laterSequence(connection.position, history.to);
+  }
+
+  /**
+   * Brings what the gate dropped, the oldest first, as fast as its limits and the client let it. There may be any number
+   * of them: they are read as they are sent.
+   */
+  async function refill(connection: Connection, replay: Replay): Promise<void> {
+    const { exit, userId, projects } = connection;
+    for (let more = true; more && exit.open; ) {
+      connection.startRead();
+      const { position, epoch } = connection;
+      const stretch = await read.missedNext(userId, projects, position, epoch, PAGE);
+      // What is gone is gone for a replay as well, which says so and sends the newest.
+      if (stretch.loss)
+        return send(connection, await read.missedBy(userId, projects, position, epoch), replay);
+      await send(connection, stretch, replay);
+      exit.announceMissed();
+      more = stretch.more;
+    }
   }
 
   /** From REPLAY_START to REPLAY_END. Where Redis fails on the way, the next try goes on from the position. */
   async function fill(connection: Connection, replay: Replay): Promise<void> {
     const { exit, userId, projects } = connection;
+    // What was sent before the hole leaves before anything is said about it.
+    await exit.drained();
+    exit.announceMissed();
     if (!replay.begun) exit.say("REPLAY_START", { from: connection.position });
     replay.begun = true;
     const { known } = replay;
     replay.known = undefined;
     if (known) await send(connection, known, replay);
-    await send(
-      connection,
-      await read.missedBy(userId, projects, connection.position, connection.epoch),
-      replay,
-    );
+    const { position, epoch } = connection;
+    if (connection.refill) await refill(connection, replay);
+    else await send(connection, await read.missedBy(userId, projects, position, epoch), replay);
+    exit.announceMissed();
     const { count, loss } = replay;
     exit.say("REPLAY_END", {
       to: connection.position,

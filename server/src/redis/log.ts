@@ -8,6 +8,19 @@ type StreamReply = [id: SequenceId, fields: string[]][];
 
 const PAGE = 500;
 
+/** Entries that cannot be decoded are passed over: the reader has logged them when they came. */
+function decodeAll(page: StreamReply): LogEntry[] {
+  return page.flatMap(([id, flat]) => {
+    const raw = fieldsOf(flat);
+    if (!isDurable(raw)) return [];
+    try {
+      return [decodeEntry(id, raw)];
+    } catch {
+      return [];
+    }
+  });
+}
+
 /** Reads the log, `ws:events`. */
 export class Log {
   constructor(
@@ -38,10 +51,7 @@ export class Log {
     }
   }
 
-  /**
-   * Durable events after a position, newest first, page by page.
-   * Entries that cannot be decoded are passed over: the reader has logged them when they came.
-   */
+  /** Durable events after a position, newest first, page by page. */
   async *newestFirst(after: SequenceId): AsyncGenerator<LogEntry[]> {
     for (let end = "+"; ; ) {
       const page = (await this.redis.xrevrange(
@@ -51,19 +61,17 @@ export class Log {
         "COUNT",
         PAGE,
       )) as StreamReply;
-      yield page.flatMap(([id, flat]) => {
-        const raw = fieldsOf(flat);
-        if (!isDurable(raw)) return [];
-        try {
-          return [decodeEntry(id, raw)];
-        } catch {
-          return [];
-        }
-      });
+      yield decodeAll(page);
       const last = page.at(-1)?.[0];
       if (page.length < PAGE || !last) return;
       end = `(${last}`;
     }
+  }
+
+  /** Durable events after a position, oldest first, of so many entries; `last` is where the next page begins. */
+  async oldestFirst(after: SequenceId, count: number) {
+    const page = (await this.redis.xrange(this.keys.events, `(${after}`, "+", "COUNT", count)) as StreamReply;
+    return { entries: decodeAll(page), last: page.at(-1)?.[0] ?? after, more: page.length >= count };
   }
 
   /** The last durable event's id, the history's name, and the clock that ids are made with. */

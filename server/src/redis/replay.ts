@@ -1,21 +1,15 @@
 import {
   compareSequence,
-  type Filterable,
   laterSequence,
   SEQUENCE_START,
   type SequenceId,
   sequenceTime,
 } from "@agentwire/shared";
-import type { RedisKeys } from "@agentwire/shared/redis";
-import type { Redis } from "ioredis";
-import { fieldsOf } from "./entry.js";
+import type { LogEntry } from "./entry.js";
 import type { Log } from "./log.js";
-import { replies } from "./pipeline.js";
+import type { IndexPage, Missed, ReplayIndex } from "./replay-index.js";
 
 export type Loss = "window_exceeded" | "history_lost" | "trimmed";
-
-/** One event that the user could see: what filtering needs, without the payload. */
-export type Missed = Filterable & { id: SequenceId };
 
 /** What a user could have seen after a position, oldest first, at most as many as one replay sends. */
 export interface History {
@@ -35,13 +29,20 @@ export interface ReplayLimits {
 const PAGE = 500;
 /** How many entries of the log are looked at for a user whose index begins too late. */
 const SCAN_FACTOR = 20;
+/** How many of them for one stretch of a refill. */
+const SCAN_AT_ONCE = 5000;
+
+const visible = (entries: LogEntry[], projects: ReadonlySet<string>): Missed[] =>
+  entries.flatMap(({ id, envelope: { event_type, payload } }) => {
+    const { agent_id, project_id, new_status } = payload;
+    return projects.has(project_id) ? [{ id, event_type, agent_id, project_id, new_status }] : [];
+  });
 
 /** Answers "what did this user miss?" from the user's index into the log, and from the log where the index is short. */
 export class Replay {
   constructor(
-    private readonly redis: Redis,
-    private readonly keys: RedisKeys,
     private readonly log: Log,
+    private readonly index: ReplayIndex,
     private readonly limits: ReplayLimits,
   ) {}
 
@@ -65,7 +66,7 @@ export class Replay {
     const from = broken === "history_lost" ? SEQUENCE_START : after;
     // The index forgets what is older than the window; the log tells whether that was for this user.
     const found =
-      !old && (await this.#indexCovers(userId, projects, from))
+      !old && (await this.index.covers(userId, projects, from))
         ? await this.#fromIndex(userId, projects, from)
         : await this.#fromLog(projects, from);
     // What is that old may also have been trimmed while it was read.
@@ -75,6 +76,37 @@ export class Replay {
     const tooOld = missed.length < found.missed.length ? ("window_exceeded" as const) : undefined;
     const loss = broken ?? tooOld ?? found.loss;
     return { epoch: current, missed, to: laterSequence(head, found.last), ...(loss && { loss }) };
+  }
+
+  /**
+   * The next stretch after a position, for a connection that takes all of it at its own pace: the oldest first, about
+   * `count` of them. With a `loss` it holds nothing: what is left is for {@link missedBy} to find.
+   *
+   * @throws what Redis answers while it is away
+   */
+  async missedNext(
+    userId: string,
+    projects: ReadonlySet<string>,
+    after: SequenceId,
+    epoch: string,
+    count: number,
+  ): Promise<History & { more: boolean }> {
+    const { head, epoch: named, now } = await this.log.head();
+    const current = named ?? "";
+    const old = sequenceTime(after) < now - this.limits.windowMs;
+    const lost = (loss: Loss) => ({ epoch: current, missed: [], to: after, more: false, loss });
+    if (epoch !== current) return lost("history_lost");
+
+    const indexed =
+      !old && (await this.index.covers(userId, projects, after))
+        ? await this.index.page(userId, projects, after, count)
+        : undefined;
+    const uncut = indexed && (await this.index.uncut(userId, after));
+    const { missed, last, more } = uncut ? indexed : await this.#logPage(projects, after, count);
+    // After reading: then nothing of it was trimmed before it was read.
+    const broken = await this.#broken(after, head, old);
+    if (broken) return lost(broken);
+    return { epoch: current, missed, to: more ? last : laterSequence(head, last), more };
   }
 
   /**
@@ -90,32 +122,15 @@ export class Replay {
     return old ? "window_exceeded" : "trimmed";
   }
 
-  /** Whether the index holds an entry for every event of these projects after this position, but for trimming. */
-  async #indexCovers(userId: string, projects: ReadonlySet<string>, after: SequenceId): Promise<boolean> {
-    if (projects.size === 0) return true;
-    const since = await this.redis.hmget(this.keys.audienceSince(userId), ...projects);
-    return since.every((id) => id !== null && compareSequence(id, after) <= 0);
-  }
-
   async #fromIndex(userId: string, projects: ReadonlySet<string>, after: SequenceId) {
-    const index = this.keys.replay(userId);
     const missed: Missed[] = [];
     let last = after;
-    for (;;) {
-      const page = await this.redis.xrange(index, `(${last}`, "+", "COUNT", PAGE);
-      for (const [id, flat] of page) {
-        const { a = "", p = "", s = "" } = fieldsOf(flat);
-        if (projects.has(p))
-          missed.push({ id, agent_id: a, project_id: p, new_status: s, event_type: "AGENT_STATUS_CHANGED" });
-        last = id;
-      }
-      if (page.length < PAGE) break;
+    for (let more = true; more; ) {
+      const page = await this.index.page(userId, projects, last, PAGE);
+      missed.push(...page.missed);
+      ({ last, more } = page);
     }
-    // Trimming by count takes the oldest first and never below the limit: an older entry, or a short index, shows
-    // that none went. Asked after reading, so that it holds for what was read.
-    const about = this.redis.pipeline().xrevrange(index, after, "-", "COUNT", 1).xlen(index);
-    const [atOrBefore, length] = (await replies(about)) as [unknown[], number];
-    return this.#newest(missed, last, atOrBefore.length > 0 || length < this.limits.maxMessages);
+    return this.#newest(missed, last, await this.index.uncut(userId, after));
   }
 
   async #fromLog(projects: ReadonlySet<string>, after: SequenceId) {
@@ -123,18 +138,26 @@ export class Replay {
     let last = after;
     let looked = 0;
     for await (const page of this.log.newestFirst(after)) {
-      for (const { id, envelope } of page) {
-        last = laterSequence(last, id);
-        const { agent_id, project_id, new_status } = envelope.payload;
-        if (projects.has(project_id))
-          missed.push({ id, agent_id, project_id, new_status, event_type: envelope.event_type });
-      }
+      for (const entry of page) last = laterSequence(last, entry.id);
+      missed.push(...visible(page, projects));
       looked += page.length;
       if (missed.length > this.limits.maxMessages || looked >= SCAN_FACTOR * this.limits.maxMessages) {
         return this.#newest(missed.reverse(), last, false);
       }
     }
     return this.#newest(missed.reverse(), last, true);
+  }
+
+  /** The next stretch of the log: so many events that the user may see, or as much as is looked at in one go. */
+  async #logPage(projects: ReadonlySet<string>, after: SequenceId, count: number): Promise<IndexPage> {
+    const missed: Missed[] = [];
+    let page = { last: after, more: true };
+    for (let looked = 0; page.more && missed.length < count && looked < SCAN_AT_ONCE; looked += PAGE) {
+      const next = await this.log.oldestFirst(page.last, PAGE);
+      missed.push(...visible(next.entries, projects));
+      page = next;
+    }
+    return { missed, ...page };
   }
 
   #newest(missed: Missed[], last: SequenceId, whole: boolean) {

@@ -6,6 +6,7 @@ import { ensureEpoch, renewEpoch } from "./epoch.js";
 import { Log } from "./log.js";
 import { Registry } from "./registry.js";
 import { Replay, type ReplayLimits } from "./replay.js";
+import { ReplayIndex } from "./replay-index.js";
 import { resumePosition, Sessions } from "./sessions.js";
 import { writeSettings } from "./settings.js";
 import { Snapshots } from "./snapshots.js";
@@ -21,7 +22,7 @@ export interface StoreOptions {
 /** Everything the node keeps in Redis, under the names by which the node asks for it. */
 export function openStore({ redis, keys, instanceId, limits }: StoreOptions) {
   const log = new Log(redis, keys);
-  const replay = new Replay(redis, keys, log, limits);
+  const replay = new Replay(log, new ReplayIndex(redis, keys, limits.maxMessages), limits);
   const snapshots = new Snapshots(redis, keys);
   const sessions = new Sessions(redis, keys, limits.windowMs);
   const audience = new Audience(redis, keys, limits.windowMs);
@@ -31,6 +32,7 @@ export function openStore({ redis, keys, instanceId, limits }: StoreOptions) {
     // What a join reads.
     missedBy: (user: string, projects: ReadonlySet<string>, after: SequenceId, epoch?: string) =>
       replay.missedBy(user, projects, after, epoch),
+    missedNext: replay.missedNext.bind(replay),
     read: (ids: SequenceId[]) => log.read(ids),
     agentsOfProjects: (ids: string[]) => snapshots.ofProjects(ids),
     agents: (ids: string[]) => snapshots.ofAgents(ids),

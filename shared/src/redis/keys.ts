@@ -38,6 +38,8 @@ export function redisKeys(prefix = "ws", busPrefix = "events:") {
     instanceState: (instanceId: string) => `${prefix}:instances:${instanceId}:state`,
     /** String, expires: the node that takes foreign bus messages in. */
     busLease: `${prefix}:bus:lease`,
+    /** Hash, expires: how much of the cluster's limit of messages per second each node has. */
+    rateLimitGlobal: `${prefix}:ratelimit:global`,
     /** What the streams adapter puts before its own request and response channels. */
     adapterChannel: `${prefix}:adapter`,
     /** Channel of the event bus, both ways. */
