@@ -1,7 +1,7 @@
 import { type Delivery, type Envelope, events, type Filterable, filterable } from "@agentwire/shared";
 import { Encoder, PacketType } from "socket.io-parser";
 import { type Encoding, encodeMessagePack } from "./encoding.js";
-import { COMPRESS_FROM_BYTES, deflateMessage, webSocketFrame } from "./websocket-frame.js";
+import { COMPRESS_FROM_BYTES, webSocketFrame } from "./websocket-frame.js";
 
 /** One message as Engine.IO takes it. */
 export interface Packet {
@@ -9,6 +9,9 @@ export interface Packet {
   data: string | Buffer;
   options: { compress: boolean; wsPreEncodedFrame?: Buffer[] };
 }
+
+/** What one Engine.IO packet holds. In JSON, bytes follow the text as messages of their own. */
+type Message = string | Buffer;
 
 const encoder = new Encoder();
 
@@ -19,7 +22,7 @@ export class Frame {
   /** Goes out at once, whatever the limits say. */
   readonly urgent: boolean;
   /** By encoding and offset. */
-  readonly #messages: (string | Buffer | undefined)[] = [];
+  readonly #messages: (Message[] | undefined)[] = [];
   /** By encoding, offset and compression. */
   readonly #packets: (Packet[] | undefined)[] = [];
 
@@ -37,37 +40,38 @@ export class Frame {
    * The Socket.IO packet.
    * @param offset whether its `sequence_id` comes again as a last argument
    */
-  message(encoding: Encoding, offset: boolean): string | Buffer {
+  messages(encoding: Encoding, offset: boolean): Message[] {
     const at = (encoding === "json" ? 0 : 1) + (offset ? 2 : 0);
     this.#messages[at] ??= this.#encode(encoding, offset);
     return this.#messages[at];
   }
 
-  /** The same as one ready WebSocket frame, in a list that Engine.IO's WebSocket takes as it is and only reads. */
+  /** The same as ready WebSocket frames, in a list that Engine.IO's WebSocket takes as it is and only reads. */
   webSocketPackets(encoding: Encoding, offset: boolean, compress: boolean): Packet[] {
     const at = (encoding === "json" ? 0 : 1) + (offset ? 2 : 0) + (compress ? 4 : 0);
     this.#packets[at] ??= this.#pack(encoding, offset, compress);
     return this.#packets[at];
   }
 
-  #encode(encoding: Encoding, offset: boolean): string | Buffer {
+  #encode(encoding: Encoding, offset: boolean): Message[] {
     const { event_type, sequence_id } = this.envelope;
     const data = offset ? [event_type, this.envelope, sequence_id] : [event_type, this.envelope];
     const packet = { type: PacketType.EVENT, nsp: this.namespace, data };
-    if (encoding === "messagepack") return encodeMessagePack(packet);
-    const [text, ...attachments] = encoder.encode(packet);
-    if (attachments.length > 0) throw new Error(`${event_type} has bytes, which JSON cannot hold`);
-    return text;
+    return encoding === "messagepack" ? [encodeMessagePack(packet)] : encoder.encode(packet);
   }
 
   #pack(encoding: Encoding, offset: boolean, compress: boolean): Packet[] {
-    const data = this.message(encoding, offset);
-    // Engine.IO's own packet type, "4" for a message, stands before a text; bytes are always a message.
-    const payload = typeof data === "string" ? Buffer.from(`4${data}`) : data;
-    if (compress && payload.length < COMPRESS_FROM_BYTES)
+    const payloads = this.messages(encoding, offset).map(
+      // Engine.IO's own packet type, "4" for a message, stands before a text; bytes are always a message.
+      (data) => ({
+        text: typeof data === "string",
+        bytes: Buffer.from(typeof data === "string" ? `4${data}` : data),
+      }),
+    );
+    if (compress && payloads.every(({ bytes }) => bytes.length < COMPRESS_FROM_BYTES))
       return this.webSocketPackets(encoding, offset, false);
-    const kind = typeof data === "string" ? "text" : "binary";
-    const frame = webSocketFrame(compress ? deflateMessage(payload) : payload, kind, compress);
-    return [{ type: "message", data, options: { compress: false, wsPreEncodedFrame: [frame] } }];
+    const frames = payloads.map(({ text, bytes }) => webSocketFrame(bytes, text, compress));
+    const wsPreEncodedFrame = [frames.length === 1 ? (frames[0] as Buffer) : Buffer.concat(frames)];
+    return [{ type: "message", data: "", options: { compress: false, wsPreEncodedFrame } }];
   }
 }

@@ -40,6 +40,9 @@ function takesDeflated({ socket }: Transport): boolean {
 const readyFrame = ([packet]: Packet[]): Buffer | undefined => packet?.options.wsPreEncodedFrame?.[0];
 const bytesOf = (packets: Packet[]): number => readyFrame(packets)?.length ?? 0;
 
+const lengthOf = (messages: { length: number }[]): number =>
+  messages.reduce((sum, { length }) => sum + length, 0);
+
 /** One connection's way to the network, over whichever transport it has now. */
 export class Line {
   readonly #connection: EngineConnection;
@@ -78,8 +81,7 @@ export class Line {
 
   /** Bytes that this takes on the line, about: on HTTP long polling they are compressed later. */
   size(frame: Frame, offset: boolean): number {
-    const ready = this.#ready(frame, offset);
-    return ready ? ready.length : frame.message(this.encoding, offset).length;
+    return this.#ready(frame, offset)?.length ?? lengthOf(frame.messages(this.encoding, offset));
   }
 
   /** Writes one message. Only while it is writable. @returns its bytes */
@@ -97,13 +99,9 @@ export class Line {
     if (!this.#isWebSocket) {
       // On polling Engine.IO may add to the list that it is given.
       const options = { compress: true };
-      const packets = messages.map(({ frame, offset }) => ({
-        type: "message" as const,
-        data: frame.message(this.encoding, offset),
-        options,
-      }));
-      this.#transport.send(packets);
-      return packets.reduce((sum, { data }) => sum + data.length, 0);
+      const all = messages.flatMap(({ frame, offset }) => frame.messages(this.encoding, offset));
+      this.#transport.send(all.map((data) => ({ type: "message", data, options })));
+      return lengthOf(all);
     }
     if (messages.length === 1) return this.write(first.frame, first.offset);
     const frames = messages.map(({ frame, offset }) => this.#ready(frame, offset) as Buffer);

@@ -11,12 +11,17 @@ export const COMPRESS_FROM_BYTES = 1024;
 /** Above this the fastest level: deflating is synchronous, and everybody waits for it. */
 const FAST_FROM_BYTES = 65_536;
 
-/** One unmasked message as it stands on the wire (RFC 6455, 5.2), in one piece: one write, not two. */
-export function webSocketFrame(payload: Buffer, kind: "text" | "binary", compressed: boolean): Buffer {
+/**
+ * One message as it stands on the wire from a server (RFC 6455, 5.2), in one piece: one write, not two.
+ * @param compress whether it is compressed if it is large enough
+ */
+export function webSocketFrame(message: Buffer, text: boolean, compress: boolean): Buffer {
+  const compressed = compress && message.length >= COMPRESS_FROM_BYTES;
+  const payload = compressed ? deflateMessage(message) : message;
   const { length } = payload;
   const extended = length < 126 ? 0 : length < 65_536 ? 2 : 8;
   const frame = Buffer.allocUnsafe(2 + extended + length);
-  frame[0] = FIN | (compressed ? RSV1 : 0) | (kind === "text" ? TEXT : BINARY);
+  frame[0] = FIN | (compressed ? RSV1 : 0) | (text ? TEXT : BINARY);
   frame[1] = extended === 0 ? length : extended === 2 ? 126 : 127;
   if (extended === 2) frame.writeUInt16BE(length, 2);
   if (extended === 8) frame.writeBigUInt64BE(BigInt(length), 2);
