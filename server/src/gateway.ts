@@ -24,7 +24,7 @@ import { refuseRoot, serveAgents } from "./node/agents.js";
 import { Hub } from "./node/hub.js";
 import { createJoin } from "./node/join.js";
 import { Presence } from "./node/presence.js";
-import { Uptime } from "./node/uptime.js";
+import { BEAT_MS, Uptime } from "./node/uptime.js";
 import { look } from "./node/watch.js";
 import { dashboardRoutes } from "./ops/dashboard.js";
 import { healthRoutes } from "./ops/health.js";
@@ -46,6 +46,12 @@ const COMPRESSION = {
 };
 /** A client that joined no namespace is closed after this. */
 const CONNECT_TIMEOUT_MS = 10_000;
+
+/** What Redis knows of a connection is as old as a ping at most, and never old against the window. */
+function roundsOf({ WS_HEARTBEAT_INTERVAL, WS_REPLAY_WINDOW_SECONDS }: Config): number {
+  const seconds = Math.min(WS_HEARTBEAT_INTERVAL, WS_REPLAY_WINDOW_SECONDS / 4);
+  return Math.max(1, Math.floor((seconds * 1000) / BEAT_MS));
+}
 
 export interface Gateway {
   port: number;
@@ -114,7 +120,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
       if (connections > 0) logger.warn({ because, connections }, "live delivery had a hole, refilling");
     },
   });
-  const presence = new Presence(store, (connection) => hub.positionOf(connection));
+  const presence = new Presence(store, (connection) => hub.positionOf(connection), roundsOf(config));
 
   const uptime = new Uptime({
     async comeUp(signal) {
@@ -199,6 +205,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     logger,
   );
   engine.on("connection", (connection) => {
+    gate.guard(connection);
     if (admitted(connection.request)?.encoding === "messagepack") speakMessagePack(connection);
   });
   io.bind(engine);

@@ -76,8 +76,7 @@ function size(event_type: EventType, encoding: "json" | "messagepack", compress 
   const priority = (events[event_type].priority as (p: unknown) => Envelope["priority"])(payload);
   const envelope: Envelope = { event_type, event_id: ID, ...sequence_id, timestamp: AT, priority, payload };
   const frame = new Frame(namespace === "terminal" ? "/ws/terminal/task-345" : "/ws/agents", envelope);
-  return frame.webSocketPackets(encoding, delivery === "log", compress)[0]?.options.wsPreEncodedFrame?.[0]
-    ?.length as number;
+  return frame.webSocketFrame(encoding, delivery === "log", compress).length;
 }
 
 describe("docs/protocol.md, sizes", () => {

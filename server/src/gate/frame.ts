@@ -3,13 +3,6 @@ import { Encoder, PacketType } from "socket.io-parser";
 import { type Encoding, encodeMessagePack } from "./encoding.js";
 import { COMPRESS_FROM_BYTES, webSocketFrame } from "./websocket-frame.js";
 
-/** One message as Engine.IO takes it. */
-export interface Packet {
-  type: "message";
-  data: string | Buffer;
-  options: { compress: boolean; wsPreEncodedFrame?: Buffer[] };
-}
-
 /** What one Engine.IO packet holds. In JSON, bytes follow the text as messages of their own. */
 type Message = string | Buffer;
 
@@ -24,7 +17,7 @@ export class Frame {
   /** By encoding and offset. */
   readonly #messages: (Message[] | undefined)[] = [];
   /** By encoding, offset and compression. */
-  readonly #packets: (Packet[] | undefined)[] = [];
+  readonly #frames: (Buffer | undefined)[] = [];
 
   /** @param namespace the name of the namespace in which it is said */
   constructor(
@@ -46,11 +39,11 @@ export class Frame {
     return this.#messages[at];
   }
 
-  /** The same as ready WebSocket frames, in a list that Engine.IO's WebSocket takes as it is and only reads. */
-  webSocketPackets(encoding: Encoding, offset: boolean, compress: boolean): Packet[] {
+  /** The same as it stands on the wire of a WebSocket. */
+  webSocketFrame(encoding: Encoding, offset: boolean, compress: boolean): Buffer {
     const at = (encoding === "json" ? 0 : 1) + (offset ? 2 : 0) + (compress ? 4 : 0);
-    this.#packets[at] ??= this.#pack(encoding, offset, compress);
-    return this.#packets[at];
+    this.#frames[at] ??= this.#pack(encoding, offset, compress);
+    return this.#frames[at];
   }
 
   #encode(encoding: Encoding, offset: boolean): Message[] {
@@ -60,18 +53,15 @@ export class Frame {
     return encoding === "messagepack" ? [encodeMessagePack(packet)] : encoder.encode(packet);
   }
 
-  #pack(encoding: Encoding, offset: boolean, compress: boolean): Packet[] {
-    const payloads = this.messages(encoding, offset).map(
+  #pack(encoding: Encoding, offset: boolean, compress: boolean): Buffer {
+    const payloads = this.messages(encoding, offset).map((data) => ({
+      text: typeof data === "string",
       // Engine.IO's own packet type, "4" for a message, stands before a text; bytes are always a message.
-      (data) => ({
-        text: typeof data === "string",
-        bytes: Buffer.from(typeof data === "string" ? `4${data}` : data),
-      }),
-    );
+      bytes: typeof data === "string" ? Buffer.from(`4${data}`) : data,
+    }));
     if (compress && payloads.every(({ bytes }) => bytes.length < COMPRESS_FROM_BYTES))
-      return this.webSocketPackets(encoding, offset, false);
+      return this.webSocketFrame(encoding, offset, false);
     const frames = payloads.map(({ text, bytes }) => webSocketFrame(bytes, text, compress));
-    const wsPreEncodedFrame = [frames.length === 1 ? (frames[0] as Buffer) : Buffer.concat(frames)];
-    return [{ type: "message", data: "", options: { compress: false, wsPreEncodedFrame } }];
+    return frames.length === 1 ? (frames[0] as Buffer) : Buffer.concat(frames);
   }
 }

@@ -7,6 +7,7 @@ import { Frame } from "./frame.js";
 import { type EngineConnection, Line } from "./line.js";
 import type { Reason } from "./loss.js";
 import { type Limits, Outbox } from "./outbox.js";
+import { closeUnread } from "./unread.js";
 
 /** How one connection takes its events. */
 export interface Variant {
@@ -100,6 +101,9 @@ export function openGate(limits: Limits) {
   return {
     counters,
     frame: (namespace: string, envelope: Envelope) => new Frame(namespace, envelope),
+    /** For each connection, as soon as it is there. */
+    guard: (connection: Socket["conn"]) =>
+      closeUnread(connection as never, limits.bounds.bytes, () => counters.closedUnread++),
     exit: (socket: Socket, variant: Variant) => new Exit(socket, outboxOf(socket.conn, variant), counters),
   };
 }

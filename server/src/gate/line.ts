@@ -1,5 +1,5 @@
 import type { Encoding } from "./encoding.js";
-import type { Frame, Packet } from "./frame.js";
+import type { Frame } from "./frame.js";
 
 /** What is sent: a frame, and whether it carries its offset on this connection. */
 export interface Sendable {
@@ -7,17 +7,21 @@ export interface Sendable {
   readonly offset: boolean;
 }
 
+/** What `ws` and Node keep of a WebSocket, as far as frames are written past them. */
+interface RawWebSocket {
+  readonly _socket: { write(bytes: Buffer, written: () => void): unknown } | null;
+  readonly _extensions?: Record<string, { params?: { server_max_window_bits?: number } }>;
+}
+
 /** Engine.IO's transport, with what its types keep private. */
 interface Transport {
   readonly name: string;
   readonly writable: boolean;
-  send(packets: Packet[]): void;
+  send(packets: { type: "message"; data: string | Buffer; options: { compress: boolean } }[]): void;
   on(event: "ready", listener: () => void): unknown;
   off(event: "ready", listener: () => void): unknown;
-  /** Of a WebSocket: the options of compression; while they are set, ready frames are not taken. */
-  perMessageDeflate?: unknown;
-  /** Of a WebSocket: the socket of `ws`, which knows what was negotiated. */
-  socket?: { _extensions?: Record<string, { params?: { server_max_window_bits?: number } }> };
+  /** Of a WebSocket only. */
+  readonly socket?: RawWebSocket;
 }
 
 /** Engine.IO's connection, with what its types keep private. */
@@ -25,31 +29,38 @@ export interface EngineConnection {
   readonly readyState: string;
   readonly transport: unknown;
   readonly writeBuffer: readonly unknown[];
-  on(event: "upgrade", listener: () => void): unknown;
+  on(event: "upgrade" | "packetCreate", listener: () => void): unknown;
+  once(event: "close", listener: () => void): unknown;
   close(discard?: boolean): unknown;
 }
 
-const DEFLATE_WINDOW_BITS = 15;
+/** A client that asked for a smaller window cannot read what was deflated for all. */
+const WINDOW_BITS = 15;
 
-/** Whether the client takes messages that were deflated with the usual window. */
-function takesDeflated({ socket }: Transport): boolean {
-  const deflate = socket?._extensions?.["permessage-deflate"];
-  return deflate !== undefined && (deflate.params?.server_max_window_bits ?? 15) >= DEFLATE_WINDOW_BITS;
+function takesDeflated(socket: RawWebSocket): boolean {
+  const deflate = socket._extensions?.["permessage-deflate"];
+  return deflate !== undefined && (deflate.params?.server_max_window_bits ?? WINDOW_BITS) >= WINDOW_BITS;
 }
 
-const readyFrame = ([packet]: Packet[]): Buffer | undefined => packet?.options.wsPreEncodedFrame?.[0];
-const bytesOf = (packets: Packet[]): number => readyFrame(packets)?.length ?? 0;
-
-const lengthOf = (messages: { length: number }[]): number =>
+const lengthOf = (messages: readonly { length: number }[]): number =>
   messages.reduce((sum, { length }) => sum + length, 0);
 
-/** One connection's way to the network, over whichever transport it has now. */
+/**
+ * One connection's way to the network, over whichever transport it has now. On WebSocket the ready frame goes straight to
+ * the network's socket: it is the same for all, and what Engine.IO would do for each of them costs more than the rest.
+ * Polling answers are Engine.IO's.
+ */
 export class Line {
   readonly #connection: EngineConnection;
   readonly #onReady: () => void;
   #transport: Transport;
-  #isWebSocket = false;
+  #webSocket: RawWebSocket | undefined;
   #compress = false;
+  /** What was written last has not left yet. */
+  #writing = false;
+  /** Engine.IO has, or had a moment ago, something of its own to write. */
+  #shared = true;
+  #closed = false;
 
   /** @param onReady called when what was written has left for the network */
   constructor(
@@ -60,6 +71,12 @@ export class Line {
     this.#connection = connection;
     this.#onReady = onReady;
     this.#transport = this.#take();
+    connection.once("close", () => {
+      this.#closed = true;
+    });
+    connection.on("packetCreate", () => {
+      this.#shared = true;
+    });
     connection.on("upgrade", () => {
       this.#transport.off("ready", onReady);
       this.#transport = this.#take();
@@ -71,44 +88,42 @@ export class Line {
     return this.#connection.readyState === "open";
   }
 
-  /**
-   * Engine.IO never refuses a message and keeps it without bound. It can really write when its transport is ready and
-   * nothing waits before; its `drain` comes too early.
-   */
   get writable(): boolean {
-    return this.#transport.writable && this.#connection.writeBuffer.length === 0 && this.open;
+    return !this.#writing && !this.#closed && (!this.#shared || this.#engineIsDone());
   }
 
-  /** Bytes that this takes on the line, about: on HTTP long polling they are compressed later. */
+  /**
+   * Engine.IO never refuses a message and keeps it without bound. Its transport is ready when nothing waits before; its
+   * `drain` comes too early.
+   */
+  #engineIsDone(): boolean {
+    const done = this.#transport.writable && this.#connection.writeBuffer.length === 0 && this.open;
+    // On polling it is asked each time: each answer is Engine.IO's.
+    this.#shared = !done || !this.#webSocket;
+    return done;
+  }
+
+  /** Bytes that this takes on the line, about: on polling they are compressed later. */
   size(frame: Frame, offset: boolean): number {
-    return this.#ready(frame, offset)?.length ?? lengthOf(frame.messages(this.encoding, offset));
+    return this.#webSocket
+      ? frame.webSocketFrame(this.encoding, offset, this.#compress).length
+      : lengthOf(frame.messages(this.encoding, offset));
   }
 
   /** Writes one message. Only while it is writable. @returns its bytes */
   write(frame: Frame, offset: boolean): number {
-    if (!this.#isWebSocket) return this.writeAll([{ frame, offset }]);
-    const packets = frame.webSocketPackets(this.encoding, offset, this.#compress);
-    this.#transport.send(packets);
-    return bytesOf(packets);
+    if (!this.#webSocket) return this.#answer(frame.messages(this.encoding, offset));
+    return this.#writeFrames(frame.webSocketFrame(this.encoding, offset, this.#compress));
   }
 
   /** Writes several at once: one write on WebSocket, one answer on polling. Only while it is writable. @returns bytes */
   writeAll(messages: readonly Sendable[]): number {
-    const [first] = messages;
-    if (!first) return 0;
-    if (!this.#isWebSocket) {
-      // On polling Engine.IO may add to the list that it is given.
-      const options = { compress: true };
-      const all = messages.flatMap(({ frame, offset }) => frame.messages(this.encoding, offset));
-      this.#transport.send(all.map((data) => ({ type: "message", data, options })));
-      return lengthOf(all);
-    }
-    if (messages.length === 1) return this.write(first.frame, first.offset);
-    const frames = messages.map(({ frame, offset }) => this.#ready(frame, offset) as Buffer);
-    const all = Buffer.concat(frames);
-    const options = { compress: false, wsPreEncodedFrame: [all] };
-    this.#transport.send([{ type: "message", data: "", options }]);
-    return all.length;
+    if (!this.#webSocket)
+      return this.#answer(messages.flatMap(({ frame, offset }) => frame.messages(this.encoding, offset)));
+    const frames = messages.map(({ frame, offset }) =>
+      frame.webSocketFrame(this.encoding, offset, this.#compress),
+    );
+    return this.#writeFrames(frames.length === 1 ? (frames[0] as Buffer) : Buffer.concat(frames));
   }
 
   /** Closes it as a transport close: the client comes back. */
@@ -116,18 +131,30 @@ export class Line {
     this.#connection.close(true);
   }
 
-  #ready(frame: Frame, offset: boolean): Buffer | undefined {
-    return this.#isWebSocket
-      ? readyFrame(frame.webSocketPackets(this.encoding, offset, this.#compress))
-      : undefined;
+  #writeFrames(bytes: Buffer): number {
+    this.#writing = true;
+    // Null when the network's socket is gone, before Engine.IO knows.
+    this.#webSocket?._socket?.write(bytes, this.#written);
+    return bytes.length;
+  }
+
+  /** Called for a failed write, too: then the connection closes. */
+  #written = (): void => {
+    this.#writing = false;
+    this.#onReady();
+  };
+
+  #answer(messages: readonly (string | Buffer)[]): number {
+    const options = { compress: true };
+    this.#transport.send(messages.map((data) => ({ type: "message", data, options })));
+    return lengthOf(messages);
   }
 
   #take(): Transport {
     const transport = this.#connection.transport as Transport;
-    // Messages are compressed here, once for everybody; Engine.IO would do it again, and take no ready frame.
-    this.#isWebSocket = transport.name === "websocket";
-    if (this.#isWebSocket) transport.perMessageDeflate = null;
-    this.#compress = takesDeflated(transport);
+    this.#webSocket = transport.name === "websocket" ? transport.socket : undefined;
+    this.#compress = this.#webSocket !== undefined && takesDeflated(this.#webSocket);
+    this.#shared = true;
     transport.on("ready", this.#onReady);
     return transport;
   }

@@ -5,6 +5,7 @@ import type { Line, Sendable } from "./line.js";
 import { addTo, Loss, type Reason } from "./loss.js";
 import { type Bounds, Queue, type Terms, type Waiting } from "./queue.js";
 import type { Share, Waiter } from "./share.js";
+import { FEW, TOO_MANY } from "./unread.js";
 import { SlidingLog } from "./window.js";
 
 /** What all outboxes of a node have in common. */
@@ -25,9 +26,6 @@ export type OutboxLine = Pick<Line, "open" | "writable" | "size" | "write" | "wr
 
 /** So much is handed to the network at once. */
 const BATCH_BYTES = 65_536;
-/** A client for which so much waits that the server itself said asks without reading the answers. */
-const MAX_SAID = 1000;
-
 /** A message on its way to the line. */
 interface Departing extends Sendable {
   offset: boolean;
@@ -88,7 +86,7 @@ export class Outbox implements Waiter {
     const mayOvertake = terms === "live" && frame.urgent && this.#queue.holdsLogBefore(message.arrival);
     const kept = this.#queue.add(message, this.#cause);
     this.flush();
-    if (this.#queue.said > MAX_SAID) this.#closeUnread();
+    if (this.#queue.said > FEW) this.#closeUnread();
     return ordered && kept && !mayOvertake;
   }
 
@@ -125,6 +123,7 @@ export class Outbox implements Waiter {
    * @param granted one message has been taken from the cluster's limit already
    */
   flush(granted = false): Turn {
+    if (this.#queue.empty && this.#awaited.length === 0) return "unused";
     clearTimeout(this.#timer);
     if (!this.line.writable) return "unused";
     const now = this.limits.now();
@@ -227,7 +226,10 @@ export class Outbox implements Waiter {
     for (const resolve of this.#awaited.splice(0)) resolve();
   }
 
+  /** What the server itself says is not dropped; who asks for so much of it without reading does not stay. */
   #closeUnread(): void {
+    const { said, bytes } = this.#queue;
+    if (said <= TOO_MANY && bytes <= 2 * this.limits.bounds.bytes) return;
     this.counters.closedUnread++;
     this.line.close();
   }

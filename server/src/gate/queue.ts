@@ -55,6 +55,8 @@ const taskOf = ({ envelope }: Frame) => (envelope.payload as PayloadOf<"PROGRESS
  */
 export class Queue {
   readonly #tiers: [Tier, Tier, Tier, Tier, Tier] = [[], [], [], [], []];
+  /** Messages and notices. */
+  #entries = 0;
   #live = 0;
   #bytes = 0;
 
@@ -73,7 +75,7 @@ export class Queue {
   }
 
   get empty(): boolean {
-    return this.front() === undefined;
+    return this.#entries === 0;
   }
 
   /** How much the server itself has said that was not taken yet. */
@@ -89,6 +91,7 @@ export class Queue {
 
   /** What leaves next: a message, or a notice of what is missing in this place. */
   front(): Waiting | Loss | undefined {
+    if (this.empty) return undefined;
     for (const tier of this.#tiers) if (tier.length > 0) return tier[0];
     return undefined;
   }
@@ -96,7 +99,8 @@ export class Queue {
   shift(): Waiting | Loss | undefined {
     const tier = this.#tiers.find(({ length }) => length > 0);
     const entry = tier?.shift();
-    if (entry && !(entry instanceof Loss)) this.#forget(entry);
+    if (entry instanceof Loss) this.#entries--;
+    else if (entry) this.#forget(entry);
     return entry;
   }
 
@@ -208,16 +212,20 @@ export class Queue {
     const entries = this.#tiers[tier] as Tier;
     const firstMessage = entries.findIndex((entry) => !(entry instanceof Loss));
     const losses = entries.splice(0, firstMessage < 0 ? entries.length : firstMessage) as Loss[];
+    this.#entries -= losses.length;
     addTo(losses, message.frame, reason);
+    this.#entries += losses.length;
     entries.unshift(...losses);
   }
 
   #remember({ terms, bytes }: Waiting): void {
+    this.#entries++;
     if (terms === "live") this.#live++;
     this.#bytes += bytes;
   }
 
   #forget({ terms, bytes }: Waiting): void {
+    this.#entries--;
     if (terms === "live") this.#live--;
     this.#bytes -= bytes;
   }

@@ -131,8 +131,9 @@ export class Share {
     this.#use(0, NONE);
     await this.#call;
     if (!this.#known) return;
-    const now = this.#now();
-    await pause(Math.max(0, this.#window.roomAt(now, 1) - now));
+    for (let now = this.#now(); this.#window.count(now) > 0; now = this.#now()) {
+      await pause(Math.ceil(this.#window.roomAt(now, 1) - now));
+    }
     await this.#options.giveBack().catch((error: unknown) => this.#options.onError?.(error));
   }
 
@@ -154,7 +155,7 @@ export class Share {
     this.#askSoon();
   }
 
-  /** It waits no more, whatever it answers if this is its turn. */
+  /** It waits no more, whatever it answers if it has its turn just now. */
   leave(waiter: Waiter): void {
     this.#line.delete(waiter);
   }
@@ -261,7 +262,8 @@ export class Share {
 
   /** A node without connections has no share. */
   async #retire(): Promise<void> {
-    this.#use(0, NONE);
+    this.#share = 0;
+    this.#until = NONE;
     await this.#options.giveBack();
     this.#unanswered = 0;
     this.#known = false;
@@ -289,7 +291,9 @@ export class Share {
   #goOnAlone(now: number, since: number): void {
     if (now < this.#until && this.#until !== ALONE) return;
     const part = Math.floor(this.#limit / this.#nodes);
-    this.#share = this.#agreed && now >= since + LEASE_MS ? part : Math.min(this.#share, part);
+    // While a call is under way it keeps to what it said it holds.
+    const grows = this.#agreed && !this.#call && now >= since + LEASE_MS;
+    this.#share = grows ? part : Math.min(this.#share, part);
     this.#until = ALONE;
     this.#serve();
   }

@@ -24,20 +24,27 @@ export type BusMessage =
 export const sourceOf = (eventId: string): string =>
   eventId.startsWith("bus-") ? eventId.slice(0, 28) : eventId;
 
+/** What append.lua writes, up to where it can be told from everything else. */
+const ANNOUNCEMENT =
+  /^\{"event_type":"AGENT_STATUS_CHANGED","entity_type":"agent","entity_id":"[\w.-]+","timestamp":"[\w.:+-]+","event_id":"([\w.-]+)","sequence_id":"\d+-\d+",/;
+
 /**
  * @throws AgentwireError `BAD_REQUEST` for what is no JSON, `INVALID_EVENT` for what is no event
  */
 export function parseBusMessage(text: string): BusMessage {
+  // Every event comes back here, to every node: that is seen without parsing it.
+  const announced = ANNOUNCEMENT.exec(text)?.[1];
+  if (announced !== undefined) return { name: "ours", source: sourceOf(announced) };
+
   let json: unknown;
   try {
     json = JSON.parse(text);
   } catch (error) {
     throw new AgentwireError("BAD_REQUEST", "not JSON", { cause: error });
   }
-  const announced = json as { event_id?: unknown; sequence_id?: unknown } | null;
-  // Every event comes back here as an announcement, to every node: those are not looked at more closely.
-  if (typeof announced?.event_id === "string" && isSequenceId(announced.sequence_id)) {
-    return { name: "ours", source: sourceOf(announced.event_id) };
+  const other = json as { event_id?: unknown; sequence_id?: unknown } | null;
+  if (typeof other?.event_id === "string" && isSequenceId(other.sequence_id)) {
+    return { name: "ours", source: sourceOf(other.event_id) };
   }
   const parsed = BusMessage.safeParse(json);
   if (!parsed.success) {

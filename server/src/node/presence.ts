@@ -20,6 +20,8 @@ export interface Member {
 /** What presence needs of storage. */
 export interface PresenceStore {
   keepConnections(records: ConnectionRecord[]): Promise<void>;
+  /** Says that these are still here, and no more. */
+  keepLeases(connections: Pick<ConnectionRecord, "connection_id" | "user_id">[]): Promise<void>;
   removeConnections(gone: Pick<ConnectionRecord, "connection_id" | "user_id">[]): Promise<void>;
   keepAudience(userId: string, projects: ReadonlySet<string>): Promise<void>;
   /** Writes the session; false, and nothing, where it is another connection's. */
@@ -31,16 +33,20 @@ const PAGE = 500;
 
 /** Keeps what Redis says about this node's connections true: records, leases, audience, sessions. */
 export class Presence {
-  readonly #members = new Map<string, Member>();
+  readonly #members = new Map<string, Member & { turn: number }>();
   readonly #leaving = new Set<Promise<void>>();
   /** Records that could not be removed while Redis was away. */
   #unremoved: Pick<ConnectionRecord, "connection_id" | "user_id">[] = [];
   /** Sessions that another connection had when they were to be written; it may be a dead one that gives them back. */
   readonly #unsaved = new Set<Member>();
+  #round = 0;
+  #added = 0;
 
   constructor(
     private readonly store: PresenceStore,
     private readonly positionOf: (connection: Connection) => SequenceId,
+    /** In so many rounds of the heartbeat all that is known of a connection is written once. */
+    private readonly rounds: number,
   ) {}
 
   get size(): number {
@@ -57,7 +63,8 @@ export class Presence {
   }
 
   add(member: Member): void {
-    this.#members.set(member.connection.id, member);
+    const turn = this.#added++ % this.rounds;
+    this.#members.set(member.connection.id, { ...member, turn });
   }
 
   /** Writes what another node needs to go on with this connection. */
@@ -110,19 +117,35 @@ export class Presence {
     }
   }
 
-  /** One round of the heartbeat: leases, audience and how far each connection has come. */
+  /**
+   * One round of the heartbeat. Each connection's lease is renewed; of the rest (its record, its user's place in the
+   * audience, how far it has come) it is the turn of a part of them.
+   */
   async keepAll(): Promise<void> {
     const unremoved = this.#unremoved.splice(0);
     await this.store.removeConnections(unremoved).catch((error) => {
       this.#unremoved.push(...unremoved);
       throw error;
     });
+    this.#round = (this.#round + 1) % this.rounds;
     const members = [...this.#members.values()];
-    for (let start = 0; start < members.length; start += PAGE) {
-      // Without those that left while the page before was written: their records are gone.
-      const page = members
-        .slice(start, start + PAGE)
-        .filter(({ connection }) => this.#members.has(connection.id));
+    await this.#inPages(members, (page) =>
+      this.store.keepLeases(
+        page.map(({ connection: { id, userId } }) => ({ connection_id: id, user_id: userId })),
+      ),
+    );
+    await this.#keep(members.filter(({ turn }) => turn === this.#round));
+    await Promise.all([...this.#unsaved].map((member) => this.#saveSession(member)));
+  }
+
+  /** Writes everything again, for a Redis that came back without it. */
+  async restoreAll(): Promise<void> {
+    await this.#keep([...this.#members.values()]);
+    for (const id of this.#members.keys()) await this.save(id);
+  }
+
+  async #keep(members: Member[]): Promise<void> {
+    await this.#inPages(members, async (page) => {
       await this.store.keepConnections(page.map((member) => this.#record(member)));
       await this.store.noteProgress(this.#progress(page), false);
       const audience = new Map<string, Set<string>>();
@@ -132,14 +155,17 @@ export class Presence {
         audience.set(connection.userId, projects);
       }
       await Promise.all([...audience].map(([user, projects]) => this.store.keepAudience(user, projects)));
-    }
-    await Promise.all([...this.#unsaved].map((member) => this.#saveSession(member)));
+    });
   }
 
-  /** Writes everything again, for a Redis that came back without it. */
-  async restoreAll(): Promise<void> {
-    await this.keepAll();
-    for (const id of this.#members.keys()) await this.save(id);
+  async #inPages(members: Member[], write: (page: Member[]) => Promise<void>): Promise<void> {
+    for (let start = 0; start < members.length; start += PAGE) {
+      // Without those that left while the page before was written: their records are gone.
+      const page = members
+        .slice(start, start + PAGE)
+        .filter(({ connection }) => this.#members.has(connection.id));
+      if (page.length > 0) await write(page);
+    }
   }
 
   #progress(members: Member[]) {

@@ -22,7 +22,7 @@ export interface ReadinessOptions {
 }
 
 const LOOK_MS = 1000;
-const BEAT_MS = 5000;
+export const BEAT_MS = 5000;
 const RETRY_MS = 200;
 
 /** Brings the node up when Redis is there, notices when it is not, and brings it up again. */

@@ -5,8 +5,8 @@ import type { Redis } from "ioredis";
 
 const AUDIENCE = script(readFileSync(new URL("../../src/redis/audience.lua", import.meta.url), "utf8"));
 
-/** A user stays in the audience for the window after the last refresh, and for a few missed refreshes more. */
-const SPARE_MS = 30_000;
+/** A user stays in the audience for the window after it left, which may be this long after the last refresh. */
+const SPARE_MS = 60_000;
 
 /** Who gets replay entries: users connected now, or within the window. */
 export class Audience {

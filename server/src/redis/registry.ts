@@ -1,7 +1,12 @@
+import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
-import type { ConnectionRecord, RedisKeys } from "@agentwire/shared/redis";
+import { type ConnectionRecord, type RedisKeys, runScript, script } from "@agentwire/shared/redis";
 import type { Redis } from "ioredis";
 import { replies } from "./pipeline.js";
+
+const LEASES = script(
+  readFileSync(new URL("../../src/redis/connection-leases.lua", import.meta.url), "utf8"),
+);
 
 export type InstanceState = "active" | "draining" | "shutdown";
 
@@ -36,27 +41,28 @@ export class Registry {
     await replies(pipeline);
   }
 
-  /** Writes whole records: a Redis that came back empty has them again after one round. */
+  /** Renews the leases of connections that are still here. */
+  async keepLeases(connections: Pick<ConnectionRecord, "connection_id" | "user_id">[]): Promise<void> {
+    const users = connections.map(({ user_id }) => this.keys.userConnections(user_id));
+    await runScript(this.redis, LEASES, users, [LEASE_MS, ...connections.map((one) => one.connection_id)]);
+  }
+
+  /** Writes whole records: a Redis that came back empty has them again. */
   async keep(records: ConnectionRecord[]): Promise<void> {
     if (records.length === 0) return;
-    const now = Date.now();
     const pipeline = this.redis.pipeline();
     for (const record of records) {
       const key = this.keys.connection(record.connection_id);
-      const user = this.keys.userConnections(record.user_id);
       pipeline
         .hset(key, {
           ...record,
           instance_id: this.instanceId,
-          last_heartbeat: new Date(now).toISOString(),
+          last_heartbeat: new Date().toISOString(),
           filters: JSON.stringify(record.filters),
         })
-        .expire(key, CONNECTION_TTL_S)
-        .zadd(user, now + LEASE_MS, record.connection_id)
-        .zremrangebyscore(user, "-inf", now)
-        .expire(user, CONNECTION_TTL_S);
+        .expire(key, CONNECTION_TTL_S);
     }
-    await replies(pipeline);
+    await Promise.all([replies(pipeline), this.keepLeases(records)]);
   }
 
   async remove(records: Pick<ConnectionRecord, "connection_id" | "user_id">[]): Promise<void> {
