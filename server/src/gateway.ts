@@ -6,7 +6,7 @@ import { appendStatusChange, redisKeys } from "@agentwire/shared/redis";
 import { Server as Engine } from "engine.io";
 import express from "express";
 import type { Logger } from "pino";
-import { type Namespace, Server } from "socket.io";
+import { Server } from "socket.io";
 import { claimsPolicy } from "./access/claims.js";
 import type { Config } from "./config.js";
 import { answerRequest } from "./door/answer.js";
@@ -34,7 +34,6 @@ import { Marker } from "./redis/marker.js";
 import { Shares } from "./redis/share.js";
 import { openStore } from "./redis/store.js";
 
-const NOBODY: ReadonlySet<string> = new Set();
 /**
  * Messages are compressed by the gate, once for everybody, each by itself. So a client is promised no context from one to
  * the next, and is asked to keep none: it costs memory for each connection.
@@ -101,7 +100,6 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     perSecond: config.WS_RATE_LIMIT_PER_CONNECTION,
     ttlMs: config.WS_QUEUE_TTL * 1000,
     share,
-    now: () => performance.now(),
   });
   const outgoing = (envelope: Envelope) => gate.frame(AGENTS_NAMESPACE, envelope);
 
@@ -113,7 +111,6 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     failed: ({ id }, error) => logger.warn({ connection_id: id, err: String(error) }, "join interrupted"),
   });
   const hub = new Hub({
-    members: (room) => agents.adapter.rooms.get(room) ?? NOBODY,
     outgoing,
     join,
     onRefill(because, connections) {
@@ -210,7 +207,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
   });
   io.bind(engine);
   refuseRoot(io);
-  const agents: Namespace = serveAgents(io, {
+  const agents = serveAgents(io, {
     instanceId: config.INSTANCE_ID,
     maxFilterIds: config.WS_MAX_FILTER_IDS,
     visitor: admitted,

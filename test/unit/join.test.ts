@@ -78,7 +78,14 @@ function begin(filters: Filters, log: ReturnType<typeof event>[]) {
   });
   const subscribe = (wanted: Partial<Filters>) =>
     new Promise<{ sequence_id?: string }>((resolve) => {
-      const subscriber = { connection, maxFilterIds: 50, moveRooms: () => {}, save: async () => {} };
+      const subscriber = {
+        connection,
+        maxFilterIds: 50,
+        refilter: (filters: Filters) => {
+          connection.filters = filters;
+        },
+        save: async () => {},
+      };
       void takeSubscription([wanted, resolve], { ...subscriber, position: () => connection.position });
     });
   return { sent, said, connection, done: join(connection, { name: "resume" }), subscribe, ...cranked };

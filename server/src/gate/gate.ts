@@ -7,6 +7,7 @@ import { Frame } from "./frame.js";
 import { type EngineConnection, Line } from "./line.js";
 import type { Reason } from "./loss.js";
 import { type Limits, Outbox } from "./outbox.js";
+import { Ticks } from "./ticks.js";
 import { closeUnread } from "./unread.js";
 
 /** How one connection takes its events. */
@@ -84,14 +85,16 @@ export class Exit {
 }
 
 /** The gate of one node: everything that is said to its connections leaves through one outbox for each of them. */
-export function openGate(limits: Limits) {
+export function openGate(options: Omit<Limits, "now">) {
+  const ticks = new Ticks();
+  const limits: Limits = { ...options, now: ticks.now };
   const counters = createCounters();
   const outboxes = new WeakMap<object, Outbox>();
 
   const outboxOf = (connection: Socket["conn"], { encoding, offsets }: Variant): Outbox => {
     const known = outboxes.get(connection);
     if (known) return known;
-    const line = new Line(connection as unknown as EngineConnection, encoding, () => outbox.flush());
+    const line = new Line(connection as unknown as EngineConnection, encoding, ticks, () => outbox.flush());
     const outbox = new Outbox(line, limits, counters, offsets);
     outboxes.set(connection, outbox);
     connection.once("close", () => outbox.close());

@@ -1,5 +1,6 @@
 import type { Encoding } from "./encoding.js";
 import type { Frame } from "./frame.js";
+import type { Ticks } from "./ticks.js";
 
 /** What is sent: a frame, and whether it carries its offset on this connection. */
 export interface Sendable {
@@ -7,9 +8,16 @@ export interface Sendable {
   readonly offset: boolean;
 }
 
+/** The network's socket. */
+interface RawSocket {
+  write(bytes: Buffer, written?: () => void): unknown;
+  /** Bytes that the network has not taken. */
+  readonly writableLength: number;
+}
+
 /** What `ws` and Node keep of a WebSocket, as far as frames are written past them. */
 interface RawWebSocket {
-  readonly _socket: { write(bytes: Buffer, written: () => void): unknown } | null;
+  readonly _socket: RawSocket;
   readonly _extensions?: Record<string, { params?: { server_max_window_bits?: number } }>;
 }
 
@@ -34,6 +42,8 @@ export interface EngineConnection {
   close(discard?: boolean): unknown;
 }
 
+const NOTHING = Buffer.alloc(0);
+
 /** A client that asked for a smaller window cannot read what was deflated for all. */
 const WINDOW_BITS = 15;
 
@@ -54,18 +64,22 @@ export class Line {
   readonly #connection: EngineConnection;
   readonly #onReady: () => void;
   #transport: Transport;
-  #webSocket: RawWebSocket | undefined;
+  /** Of a WebSocket. */
+  #socket: RawSocket | undefined;
   #compress = false;
-  /** What was written last has not left yet. */
-  #writing = false;
+  /** The network has not taken what was written last, or the end of this turn is waited for. */
+  #blocked = false;
+  /** The turn in which something was written last. */
+  #wroteIn = -1;
   /** Engine.IO has, or had a moment ago, something of its own to write. */
   #shared = true;
   #closed = false;
 
-  /** @param onReady called when what was written has left for the network */
+  /** @param onReady called when it may be writable again; after {@link expect}, it is */
   constructor(
     connection: EngineConnection,
     readonly encoding: Encoding,
+    private readonly ticks: Ticks,
     onReady: () => void,
   ) {
     this.#connection = connection;
@@ -89,7 +103,19 @@ export class Line {
   }
 
   get writable(): boolean {
-    return !this.#writing && !this.#closed && (!this.#shared || this.#engineIsDone());
+    return (
+      !this.#blocked &&
+      !this.#closed &&
+      this.#wroteIn !== this.ticks.current &&
+      (!this.#shared || this.#engineIsDone())
+    );
+  }
+
+  /** Something waits for it to be writable. */
+  expect(): void {
+    if (this.#blocked || this.#wroteIn !== this.ticks.current) return;
+    this.#blocked = true;
+    this.ticks.atEnd(this.#unblock);
   }
 
   /**
@@ -99,26 +125,26 @@ export class Line {
   #engineIsDone(): boolean {
     const done = this.#transport.writable && this.#connection.writeBuffer.length === 0 && this.open;
     // On polling it is asked each time: each answer is Engine.IO's.
-    this.#shared = !done || !this.#webSocket;
+    this.#shared = !done || !this.#socket;
     return done;
   }
 
   /** Bytes that this takes on the line, about: on polling they are compressed later. */
   size(frame: Frame, offset: boolean): number {
-    return this.#webSocket
+    return this.#socket
       ? frame.webSocketFrame(this.encoding, offset, this.#compress).length
       : lengthOf(frame.messages(this.encoding, offset));
   }
 
   /** Writes one message. Only while it is writable. @returns its bytes */
   write(frame: Frame, offset: boolean): number {
-    if (!this.#webSocket) return this.#answer(frame.messages(this.encoding, offset));
+    if (!this.#socket) return this.#answer(frame.messages(this.encoding, offset));
     return this.#writeFrames(frame.webSocketFrame(this.encoding, offset, this.#compress));
   }
 
   /** Writes several at once: one write on WebSocket, one answer on polling. Only while it is writable. @returns bytes */
   writeAll(messages: readonly Sendable[]): number {
-    if (!this.#webSocket)
+    if (!this.#socket)
       return this.#answer(messages.flatMap(({ frame, offset }) => frame.messages(this.encoding, offset)));
     const frames = messages.map(({ frame, offset }) =>
       frame.webSocketFrame(this.encoding, offset, this.#compress),
@@ -132,15 +158,21 @@ export class Line {
   }
 
   #writeFrames(bytes: Buffer): number {
-    this.#writing = true;
-    // Null when the network's socket is gone, before Engine.IO knows.
-    this.#webSocket?._socket?.write(bytes, this.#written);
+    this.ticks.touch();
+    this.#wroteIn = this.ticks.current;
+    const socket = this.#socket as RawSocket;
+    socket.write(bytes);
+    // Mostly the network took it already; otherwise an empty write, in line behind it, tells when it has.
+    if (socket.writableLength > 0) {
+      this.#blocked = true;
+      socket.write(NOTHING, this.#unblock);
+    }
     return bytes.length;
   }
 
   /** Called for a failed write, too: then the connection closes. */
-  #written = (): void => {
-    this.#writing = false;
+  #unblock = (): void => {
+    this.#blocked = false;
     this.#onReady();
   };
 
@@ -152,8 +184,9 @@ export class Line {
 
   #take(): Transport {
     const transport = this.#connection.transport as Transport;
-    this.#webSocket = transport.name === "websocket" ? transport.socket : undefined;
-    this.#compress = this.#webSocket !== undefined && takesDeflated(this.#webSocket);
+    const webSocket = transport.name === "websocket" ? transport.socket : undefined;
+    this.#socket = webSocket?._socket;
+    this.#compress = webSocket !== undefined && takesDeflated(webSocket);
     this.#shared = true;
     transport.on("ready", this.#onReady);
     return transport;

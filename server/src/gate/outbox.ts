@@ -22,7 +22,7 @@ export interface Limits {
 }
 
 /** What an outbox needs of the connection that it writes to. */
-export type OutboxLine = Pick<Line, "open" | "writable" | "size" | "write" | "writeAll" | "close">;
+export type OutboxLine = Pick<Line, "open" | "writable" | "expect" | "size" | "write" | "writeAll" | "close">;
 
 /** So much is handed to the network at once. */
 const BATCH_BYTES = 65_536;
@@ -32,6 +32,9 @@ interface Departing extends Sendable {
   next?: Waiting;
 }
 
+/** The connection's own limit, or the cluster's. */
+type Limit = "own" | "share";
+
 /** What became of a turn to send one message, see {@link Waiter}. */
 type Turn = ReturnType<Waiter["turn"]>;
 
@@ -40,13 +43,16 @@ type Turn = ReturnType<Waiter["turn"]>;
  * does not fit is dropped and announced. Of all that was offered, each message is sent, waits, or is counted in a notice.
  */
 export class Outbox implements Waiter {
-  readonly #queue: Queue;
+  /** None where nothing had to wait yet: most connections are idle. */
+  #queue: Queue | undefined;
   readonly #own: SlidingLog;
   #arrivals = 0;
   /** `log` events that were dropped and will be replayed, since the last notice. */
   #missed: Loss[] = [];
   #missedBecause: Reason = "backpressure";
   #timer: NodeJS.Timeout | undefined;
+  /** What held the queue back when it was looked at last. */
+  #stopped: Limit | undefined;
   #awaited: (() => void)[] = [];
   /** Told when a live `log` event was dropped: from this position on a refill must bring them. */
   onBehind: (at: SequenceId, reason: Reason) => void = () => {};
@@ -58,13 +64,12 @@ export class Outbox implements Waiter {
     /** Whether `log` events carry their offset. */
     private readonly offsets: boolean,
   ) {
-    this.#queue = new Queue(limits.bounds, (message, reason, merged) => this.#drop(message, reason, merged));
     this.#own = new SlidingLog(limits.perSecond);
   }
 
   /** Bytes that wait here. */
   get bytes(): number {
-    return this.#queue.bytes;
+    return this.#queue?.bytes ?? 0;
   }
 
   /**
@@ -76,17 +81,18 @@ export class Outbox implements Waiter {
    */
   send(frame: Frame, terms: Terms, before?: SequenceId): boolean {
     const ordered = terms !== "live" || before !== undefined;
-    if (this.#queue.empty && this.line.writable && this.#may(frame, terms)) {
+    if (this.#idle && this.line.writable && this.#may(frame, terms)) {
       this.counters.delivered[frame.delivery]++;
       this.counters.bytes += this.line.write(frame, this.#carriesOffset(frame, ordered));
       return ordered;
     }
     this.counters.queued++;
+    this.#queue ??= new Queue(this.limits.bounds, (...dropped) => this.#drop(...dropped));
     const message = this.#waiting(frame, terms, ordered, before);
     const mayOvertake = terms === "live" && frame.urgent && this.#queue.holdsLogBefore(message.arrival);
     const kept = this.#queue.add(message, this.#cause);
     this.flush();
-    if (this.#queue.said > FEW) this.#closeUnread();
+    if (this.#queue.said > FEW) this.#closeUnread(this.#queue);
     return ordered && kept && !mayOvertake;
   }
 
@@ -103,7 +109,8 @@ export class Outbox implements Waiter {
 
   /** Resolves when all that waited has left for the network, or the connection is gone. */
   drained(): Promise<void> {
-    if (this.#isDrained || !this.line.open) return Promise.resolve();
+    if ((this.#idle && this.line.writable) || !this.line.open) return Promise.resolve();
+    this.line.expect();
     return new Promise((resolve) => this.#awaited.push(resolve));
   }
 
@@ -123,31 +130,39 @@ export class Outbox implements Waiter {
    * @param granted one message has been taken from the cluster's limit already
    */
   flush(granted = false): Turn {
-    if (this.#queue.empty && this.#awaited.length === 0) return "unused";
+    const queue = this.#queue;
+    if (!queue || queue.empty) {
+      if (this.#awaited.length > 0 && this.line.writable) this.#tellDrained();
+      return "unused";
+    }
     clearTimeout(this.#timer);
-    if (!this.line.writable) return "unused";
+    if (!this.line.writable) {
+      this.line.expect();
+      return "unused";
+    }
     const now = this.limits.now();
-    const { batch, stopped, unused } = this.#collect(now, granted);
+    const { batch, stopped, unused } = this.#collect(queue, now, granted);
+    this.#stopped = stopped;
     if (batch.length > 0) {
       for (const { frame } of batch) this.counters.delivered[frame.delivery]++;
       this.counters.bytes += this.line.writeAll(batch);
     }
     // What the limits hold back for too long goes, and leaves notices that nothing holds back.
-    if (stopped && this.#queue.expire(now - this.limits.ttlMs) && !granted) return this.flush();
-    if (stopped && !this.#queue.empty) this.#waitUntil(stopped, now, granted);
-    if (this.#isDrained) this.#tellDrained();
-    return unused ? "unused" : stopped === "share" && !this.#queue.empty ? "again" : "sent";
+    if (stopped && queue.expire(now - this.limits.ttlMs) && !granted) return this.flush();
+    if (stopped && !queue.empty) this.#waitUntil(stopped, now, granted);
+    else this.line.expect();
+    return unused ? "unused" : stopped === "share" && !queue.empty ? "again" : "sent";
   }
 
   /** Takes from the queue what may leave now, and says which limit stopped it. */
-  #collect(now: number, granted: boolean) {
+  #collect(queue: Queue, now: number, granted: boolean) {
     const batch: Departing[] = [];
     let bytes = 0;
     let unused = granted;
-    let stopped: "own" | "share" | undefined;
-    for (let next = this.#queue.front(); next && bytes < BATCH_BYTES; next = this.#queue.front()) {
+    let stopped: Limit | undefined;
+    for (let next = queue.front(); next && bytes < BATCH_BYTES; next = queue.front()) {
       if (next instanceof Loss) {
-        this.#queue.shift();
+        queue.shift();
         batch.push({ frame: next.notice(), offset: false });
         continue;
       }
@@ -158,12 +173,12 @@ export class Outbox implements Waiter {
         unused = false;
         this.#own.take(now);
       }
-      this.#queue.shift();
-      const first = !this.#queue.holdsLogBefore(next.arrival);
+      queue.shift();
+      const first = !queue.holdsLogBefore(next.arrival);
       batch.push({ frame: next.frame, offset: this.#carriesOffset(next.frame, next.ordered && first), next });
       bytes += next.bytes;
     }
-    if (this.#queue.empty) this.#restoreOrder(batch);
+    if (queue.empty) this.#restoreOrder(batch);
     return { batch, stopped, unused };
   }
 
@@ -179,7 +194,7 @@ export class Outbox implements Waiter {
     }
   }
 
-  #waitUntil(stopped: "own" | "share", now: number, granted: boolean): void {
+  #waitUntil(stopped: Limit, now: number, granted: boolean): void {
     // Who has the turn says "again" instead.
     if (stopped === "share" && !granted) this.limits.share.wait(this);
     const wake = stopped === "own" ? this.#own.nextAt(now) : now + this.limits.ttlMs;
@@ -193,9 +208,13 @@ export class Outbox implements Waiter {
     return this.#own.nextAt(now) <= now && this.limits.share.take(now) && this.#own.take(now);
   }
 
-  /** Why something has to wait now. */
+  /** Why something has to wait now: a line that is only busy for a moment is not the reason. */
   get #cause(): Reason {
-    return this.line.writable ? "rate_limit" : "backpressure";
+    return this.#stopped || this.line.writable ? "rate_limit" : "backpressure";
+  }
+
+  get #idle(): boolean {
+    return this.#queue === undefined || this.#queue.empty;
   }
 
   #carriesOffset({ delivery }: Frame, ordered: boolean): boolean {
@@ -218,17 +237,12 @@ export class Outbox implements Waiter {
     if (before !== undefined) this.onBehind(before, reason);
   }
 
-  get #isDrained(): boolean {
-    return this.#queue.empty && this.line.writable;
-  }
-
   #tellDrained(): void {
     for (const resolve of this.#awaited.splice(0)) resolve();
   }
 
   /** What the server itself says is not dropped; who asks for so much of it without reading does not stay. */
-  #closeUnread(): void {
-    const { said, bytes } = this.#queue;
+  #closeUnread({ said, bytes }: Queue): void {
     if (said <= TOO_MANY && bytes <= 2 * this.limits.bounds.bytes) return;
     this.counters.closedUnread++;
     this.line.close();

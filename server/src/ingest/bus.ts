@@ -58,7 +58,7 @@ export class Bus {
    */
   async start(): Promise<void> {
     const { subscriber, keys, logger } = this.options;
-    subscriber.removeAllListeners("message").on("message", (_channel, text) => this.#hear(text));
+    subscriber.off("message", this.#hear).on("message", this.#hear);
     subscriber.off("close", this.#deaf).on("close", this.#deaf);
     subscriber.off("ready", this.#hearing).on("ready", this.#hearing);
     await subscriber.subscribe(keys.bus("AGENT_STATUS_CHANGED"));
@@ -83,7 +83,7 @@ export class Bus {
     await lease.release();
   }
 
-  #hear(text: string): void {
+  #hear = (_channel: string, text: string): void => {
     const { logger, maxBytes } = this.options;
     try {
       if (Buffer.byteLength(text) > maxBytes) throw new AgentwireError("PAYLOAD_TOO_LARGE");
@@ -95,7 +95,7 @@ export class Bus {
       const { code, message } = error as AgentwireError;
       logger.warn({ code, err: message }, "bus message refused");
     }
-  }
+  };
 
   /** The oldest message of this source is in the log. */
   #settle(source: string): void {

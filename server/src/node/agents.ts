@@ -121,8 +121,9 @@ export function serveAgents(io: Server, options: AgentsOptions): Namespace {
       takeSubscription(args, {
         connection,
         maxFilterIds: options.maxFilterIds,
-        moveRooms(from, to) {
-          for (const room of roomsOf(from, connection.projects)) socket.leave(room);
+        refilter(to) {
+          for (const room of roomsOf(connection.filters, connection.projects)) socket.leave(room);
+          hub.refilter(connection, to);
           socket.join(roomsOf(to, connection.projects));
         },
         position: () => hub.positionOf(connection),

@@ -49,18 +49,28 @@ export interface Exit<E extends Outgoing = Outgoing> {
  *
  * `dropped`: the gate had to drop something, which is why history is read.
  */
-type Phase =
-  | { name: "joining"; held: Outgoing[]; again: boolean; dropped: Pace | undefined }
-  | { name: "live" };
+type Phase = { held: Outgoing[]; again: boolean; dropped: Pace | undefined } | typeof LIVE;
+const LIVE = "live";
 
 /** More than this is not held back in memory: the join reads it from Redis instead. */
 export const MAX_HELD = 500;
 
+const letsAllPass = (filters: Filters): boolean =>
+  Object.values(filters).every((wanted) => wanted.length === 0);
+
 /** One viewer: what it may see, what it wants, and how far it has come. */
 export class Connection {
-  #phase: Phase = { name: "joining", held: [], again: false, dropped: undefined };
-  /** Every event up to here was handed to the gate, or was not for this connection. */
+  #filters: Filters;
+  #wantsAll: boolean;
+  #seen: string | undefined;
+  #phase: Phase = { held: [], again: false, dropped: undefined };
+  /**
+   * Every event up to here was handed to the gate, or was not for this connection. Of one that is live it is where it
+   * became so: it has everything that the node has handled.
+   */
   position: SequenceId;
+  /** The position may be ahead of what the node has handled. */
+  #ahead = true;
   /** The last event of the log that was handed to the gate in its order. */
   lastSent: SequenceId = SEQUENCE_START;
   /** Called when history must be read to bring what the gate dropped. */
@@ -70,28 +80,39 @@ export class Connection {
     readonly id: string,
     readonly userId: string,
     readonly projects: ReadonlySet<string>,
-    public filters: Filters,
+    filters: Filters,
     /** The history that `position` belongs to. */
     public epoch: string,
     position: SequenceId,
     readonly exit: Exit,
   ) {
     this.position = position;
+    this.#filters = filters;
+    this.#wantsAll = letsAllPass(filters);
     exit.onBehind((at, reason) => this.#dropped(at, reason === "backpressure" ? "free" : "limited"));
   }
 
+  get filters(): Filters {
+    return this.#filters;
+  }
+
+  set filters(filters: Filters) {
+    this.#filters = filters;
+    this.#wantsAll = letsAllPass(filters);
+  }
+
   get live(): boolean {
-    return this.#phase.name === "live";
+    return this.#phase === LIVE;
   }
 
   /** How what follows from history is paced; nothing where it does not follow because something was dropped. */
   get refill(): Pace | undefined {
-    return this.#phase.name === "joining" ? this.#phase.dropped : undefined;
+    return this.#phase !== LIVE ? this.#phase.dropped : undefined;
   }
 
   /** Rights first: rooms say who might hear an event, never who may. */
   wants(event: Filterable): boolean {
-    return this.projects.has(event.project_id) && matches(this.filters, event);
+    return this.#sees(event.project_id) && (this.#wantsAll || matches(this.#filters, event));
   }
 
   /**
@@ -100,8 +121,11 @@ export class Connection {
    */
   hear(event: Outgoing, prev: SequenceId): void {
     const phase = this.#phase;
-    if (phase.name === "live") {
-      if (!this.#passes(event)) return;
+    if (phase === LIVE) {
+      // What a join has read ahead of the node comes again now; from there on each event is new.
+      if (this.#ahead && !this.#isNew(event)) return;
+      this.#ahead = false;
+      if (!this.wants(event.about)) return;
       if (this.exit.send(event, prev)) this.lastSent = event.envelope.sequence_id as SequenceId;
     } else if (phase.dropped && event.urgent) {
       // Its place in the log comes later, with the others; that it happened is told at once.
@@ -115,8 +139,10 @@ export class Connection {
 
   /** Sends an event from history if it is new here and wanted. */
   pass(event: Outgoing): void {
-    if (!this.#passes(event)) return;
-    this.lastSent = event.envelope.sequence_id as SequenceId;
+    if (!this.#isNew(event)) return;
+    this.position = event.envelope.sequence_id as SequenceId;
+    if (!this.wants(event.about)) return;
+    this.lastSent = this.position;
     const pace = this.refill;
     if (pace) this.exit.refill(event, pace);
     else this.exit.replay(event);
@@ -128,7 +154,7 @@ export class Connection {
    */
   fallBehind(at: SequenceId): boolean {
     const phase = this.#phase;
-    if (phase.name === "joining") {
+    if (phase !== LIVE) {
       const { held } = phase;
       phase.held = [];
       phase.again = true;
@@ -136,14 +162,14 @@ export class Connection {
       return false;
     }
     this.position = laterSequence(this.position, at);
-    this.#phase = { name: "joining", held: [], again: false, dropped: undefined };
+    this.#phase = { held: [], again: false, dropped: undefined };
     return true;
   }
 
   /** History is read from here on: it brings what was held back until now. */
   startRead(): void {
     this.fallBehind(this.position);
-    if (this.#phase.name === "joining") this.#phase.again = false;
+    if (this.#phase !== LIVE) this.#phase.again = false;
   }
 
   /**
@@ -152,21 +178,23 @@ export class Connection {
    */
   goLive(): boolean {
     const phase = this.#phase;
-    if (phase.name === "live") return true;
+    if (phase === LIVE) return true;
     if (phase.again) {
       phase.again = false;
       return false;
     }
     for (const event of phase.held) this.pass(event);
-    this.#phase = { name: "live" };
+    this.#phase = LIVE;
+    this.#ahead = true;
     return true;
   }
 
-  /** Moves the position on. @returns whether it is to be sent */
-  #passes(event: Outgoing): boolean {
-    if (!this.#isNew(event)) return false;
-    this.position = event.envelope.sequence_id as SequenceId;
-    return this.wants(event.about);
+  /** The project that was asked for last is mostly the next one, too. */
+  #sees(project: string): boolean {
+    if (project === this.#seen) return true;
+    if (!this.projects.has(project)) return false;
+    this.#seen = project;
+    return true;
   }
 
   #isNew({ envelope: { sequence_id } }: Outgoing): boolean {
@@ -180,15 +208,15 @@ export class Connection {
 
   #dropped(at: SequenceId, pace: Pace): void {
     const phase = this.#phase;
-    if (phase.name === "joining") {
+    if (phase !== LIVE) {
       this.position = earlierSequence(this.position, at);
       this.fallBehind(this.position);
       // Once over a limit, the refill keeps to it.
       phase.dropped = phase.dropped === "limited" ? "limited" : pace;
       return;
     }
-    this.position = at;
-    this.#phase = { name: "joining", held: [], again: false, dropped: pace };
+    this.position = laterSequence(this.position, at);
+    this.#phase = { held: [], again: false, dropped: pace };
     this.onBehind();
   }
 }

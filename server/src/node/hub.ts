@@ -1,7 +1,8 @@
-import type { Envelope, EventType, PayloadOf, SequenceId } from "@agentwire/shared";
+import type { Envelope, EventType, Filters, PayloadOf, SequenceId } from "@agentwire/shared";
 import type { Connection, Outgoing } from "./connection.js";
 import { Continuity } from "./continuity.js";
 import type { Start } from "./join.js";
+import { Listeners } from "./listeners.js";
 
 /** A durable event as the stream hands it over. */
 export interface Entry {
@@ -13,8 +14,6 @@ export interface Entry {
 }
 
 export interface HubOptions {
-  /** The ids of the connections of this node in a room. */
-  members(room: string): ReadonlySet<string>;
   outgoing(envelope: Envelope): Outgoing;
   join(connection: Connection, start: Start): Promise<void>;
   /** Says that live delivery had a hole, and for how many connections it is being filled. */
@@ -25,6 +24,7 @@ export interface HubOptions {
 export class Hub {
   readonly connections = new Map<string, Connection>();
   readonly continuity = new Continuity();
+  readonly #listeners = new Listeners();
 
   constructor(private readonly options: HubOptions) {}
 
@@ -35,12 +35,24 @@ export class Hub {
 
   add(connection: Connection, start: Start): void {
     this.connections.set(connection.id, connection);
+    this.#listeners.add(connection);
     connection.onBehind = () => void this.options.join(connection, { name: "resume" });
     void this.options.join(connection, start);
   }
 
   remove(id: string): void {
+    const connection = this.connections.get(id);
+    if (!connection) return;
     this.connections.delete(id);
+    this.#listeners.remove(connection);
+  }
+
+  /** From now on it hears what these filters let pass. */
+  refilter(connection: Connection, filters: Filters): void {
+    this.#listeners.remove(connection);
+    connection.filters = filters;
+    // One that left while it asked is not put back.
+    if (this.connections.has(connection.id)) this.#listeners.add(connection);
   }
 
   /** How far a connection has come: one that is live has everything that this node has handled. */
@@ -72,15 +84,11 @@ export class Hub {
   }
 
   #deliver({ rooms, envelope, prev }: Entry): void {
-    const members = rooms.map(this.options.members).filter((ids) => ids.size > 0);
-    if (members.length === 0) return;
-    const event = this.options.outgoing(envelope);
-    // Who is in several of the rooms hears it once.
-    const ids =
-      members.length === 1
-        ? (members[0] as ReadonlySet<string>)
-        : new Set(members.flatMap((one) => [...one]));
-    for (const id of ids) this.connections.get(id)?.hear(event, prev);
+    let event: Outgoing | undefined;
+    for (const connection of this.#listeners.in(rooms)) {
+      event ??= this.options.outgoing(envelope);
+      connection.hear(event, prev);
+    }
   }
 
   #refill(because: string): void {

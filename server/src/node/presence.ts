@@ -23,13 +23,14 @@ export interface PresenceStore {
   /** Says that these are still here, and no more. */
   keepLeases(connections: Pick<ConnectionRecord, "connection_id" | "user_id">[]): Promise<void>;
   removeConnections(gone: Pick<ConnectionRecord, "connection_id" | "user_id">[]): Promise<void>;
-  keepAudience(userId: string, projects: ReadonlySet<string>): Promise<void>;
+  keepAudience(audience: Map<string, ReadonlySet<string>>): Promise<void>;
   /** Writes the session; false, and nothing, where it is another connection's. */
   keepSession(pid: string, session: SessionRecord): Promise<boolean>;
   noteProgress(progress: SessionProgress[], over: boolean): Promise<void>;
 }
 
-const PAGE = 500;
+/** Redis does so many at once: others wait for a few milliseconds at most. */
+const PAGE = 100;
 
 /** Keeps what Redis says about this node's connections true: records, leases, audience, sessions. */
 export class Presence {
@@ -154,7 +155,7 @@ export class Presence {
         for (const project of connection.projects) projects.add(project);
         audience.set(connection.userId, projects);
       }
-      await Promise.all([...audience].map(([user, projects]) => this.store.keepAudience(user, projects)));
+      await this.store.keepAudience(audience);
     });
   }
 

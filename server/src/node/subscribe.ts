@@ -13,7 +13,7 @@ export interface Subscriber {
   connection: Connection;
   maxFilterIds: number;
   /** Leaves the rooms of the old filters and joins those of the new ones. */
-  moveRooms(from: Filters, to: Filters): void;
+  refilter(to: Filters): void;
   position(): SequenceId;
   /** Writes the new filters where a resume finds them. */
   save(): Promise<void>;
@@ -39,8 +39,7 @@ export async function takeSubscription(args: unknown[], subscriber: Subscriber):
   if ("code" in verdict)
     return answer({ ok: false, error: { code: verdict.code, message: verdict.message } });
 
-  subscriber.moveRooms(connection.filters, verdict);
-  connection.filters = verdict;
+  subscriber.refilter(verdict);
   // What a join has read already lacks the new rooms' events since its position: it reads again from there.
   if (!connection.live) connection.fallBehind(connection.position);
   const sequence_id = subscriber.position();

@@ -21,7 +21,8 @@ export interface Welcome {
 }
 
 export interface WelcomeStore extends ResumeSources {
-  keepAudience(userId: string, projects: ReadonlySet<string>): Promise<void>;
+  /** By user, the projects whose events reach the user's index. */
+  keepAudience(audience: Map<string, ReadonlySet<string>>): Promise<void>;
   /** Takes a session over from the connection that had it; false when another one did so meanwhile. */
   claimSession(pid: string, session: SessionRecord, from: string): Promise<boolean>;
 }
@@ -42,7 +43,7 @@ export async function welcome(
 ): Promise<Welcome> {
   const { user, projects, filters, lastSequenceId, epoch, resumes } = visitor;
   // First the audience, so that from here on each event reaches the user's index; then what it holds already.
-  await store.keepAudience(user.id, projects);
+  await store.keepAudience(new Map([[user.id, projects]]));
   const { pid, offset } = resumes ? auth : {};
   const claim = { userId: user.id, projects, filters, pid, offset, lastSequenceId, epoch };
   const begins = await beginning(claim, store);

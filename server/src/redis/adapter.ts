@@ -6,6 +6,7 @@ import type { Logger } from "pino";
 import type { Namespace } from "socket.io";
 import { Adapter, MessageType } from "socket.io-adapter";
 import { decodeEntry, isDurable, type LogEntry, type RawEntry } from "./entry.js";
+import { gatherReads } from "./gather.js";
 
 /** What the node hears from the stream, in the stream's order. Must not throw: the adapter would read it again. */
 export interface StreamListener {
@@ -36,6 +37,7 @@ export function createStreamAdapter(
   logger: Logger,
 ): StreamAdapter {
   let position = SEQUENCE_START;
+  gatherReads(stream);
   const clustered = createAdapter(stream, {
     streamName: keys.events,
     channelPrefix: keys.adapterChannel,

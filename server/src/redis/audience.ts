@@ -16,19 +16,20 @@ export class Audience {
     private readonly windowMs: number,
   ) {}
 
-  async keep(userId: string, projectIds: Iterable<string>): Promise<void> {
-    const projects = [...projectIds];
-    if (projects.length === 0) return;
-    await runScript(
-      this.redis,
-      AUDIENCE,
-      [
-        this.keys.head,
-        this.keys.audienceSince(userId),
-        this.keys.replay(userId),
-        ...projects.map(this.keys.audience),
-      ],
-      [userId, keptForMs(this.windowMs) + SPARE_MS, keptForMs(this.windowMs), ...projects],
-    );
+  async keep(audience: Map<string, ReadonlySet<string>>): Promise<void> {
+    const keys: string[] = [];
+    const about: (string | number)[] = [];
+    for (const [user, projects] of audience) {
+      if (projects.size === 0) continue;
+      keys.push(this.keys.audienceSince(user), this.keys.replay(user));
+      about.push(user, projects.size);
+      for (const project of projects) {
+        keys.push(this.keys.audience(project));
+        about.push(project);
+      }
+    }
+    if (keys.length === 0) return;
+    const kept = keptForMs(this.windowMs);
+    await runScript(this.redis, AUDIENCE, [this.keys.head, ...keys], [kept + SPARE_MS, kept, ...about]);
   }
 }

@@ -48,7 +48,7 @@ export function openStore({ redis, keys, instanceId, limits }: StoreOptions) {
     claimSession: (pid: string, session: SessionRecord, from: string) => sessions.claim(pid, session, from),
 
     // Who is here.
-    keepAudience: (user: string, projects: ReadonlySet<string>) => audience.keep(user, projects),
+    keepAudience: audience.keep.bind(audience),
     keepConnections: (records: ConnectionRecord[]) => registry.keep(records),
     keepLeases: registry.keepLeases.bind(registry),
     removeConnections: (gone: Pick<ConnectionRecord, "connection_id" | "user_id">[]) => registry.remove(gone),
