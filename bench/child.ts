@@ -10,6 +10,10 @@ export class Child<Question extends object, Answer> {
     this.#process = fork(fileURLToPath(file), { serialization: "advanced" });
   }
 
+  get pid(): number {
+    return this.#process.pid as number;
+  }
+
   async ask<A extends Answer>(question: Question): Promise<A> {
     const answered = once(this.#process, "message");
     const ended = once(this.#process, "exit").then(([code]) => {

@@ -1,14 +1,15 @@
 import type { Target } from "../load/viewer.js";
 
-export type Side = "us" | "stock";
+/** `ws` is the floor: bare WebSockets and nothing else. */
+export type Side = "us" | "stock" | "ws";
 
 /** Nodes and the Redis they share, each a process of its own. */
 export interface Cluster {
   redis: { url: string; pid: number };
   /** The process ids of the nodes. */
   pids: number[];
-  /** How viewer number `i` connects: viewers are spread evenly over the nodes. */
-  target(i: number): Target;
+  /** How viewer number `i` connects, who hears one project: viewers are spread evenly over the nodes. */
+  target(i: number, project: string): Target;
   stop(): Promise<void>;
 }
 

@@ -3,15 +3,10 @@ import { NodeProcess } from "../../test/harness/node.js";
 import { freePort } from "../../test/harness/ports.js";
 import { startRedis } from "../../test/harness/redis.js";
 import { JWT_SECRET, token } from "../../test/harness/token.js";
-import { PROJECT } from "../load/event.js";
 import type { StartCluster } from "./cluster.js";
 
-/** The load is above these limits on purpose, and every viewer comes from one address. */
-const WITHOUT_LIMITS = {
-  WS_RATE_LIMIT_PER_CONNECTION: "0",
-  WS_RATE_LIMIT_GLOBAL: "0",
-  WS_CONNECTIONS_PER_IP_PER_MINUTE: "0",
-};
+/** Every viewer comes from one address. */
+const ONE_ADDRESS = { WS_CONNECTIONS_PER_IP_PER_MINUTE: "0" };
 
 export const startOurs: StartCluster = async (count, env) => {
   const redis = await startRedis();
@@ -28,7 +23,7 @@ export const startOurs: StartCluster = async (count, env) => {
 
   try {
     for (let n = 1; n <= count; n++) {
-      const settings = { REDIS_URL: redis.url, JWT_SECRET, ...WITHOUT_LIMITS, ...env };
+      const settings = { REDIS_URL: redis.url, JWT_SECRET, ...ONE_ADDRESS, ...env };
       const node = new NodeProcess(`bench-${n}`, await freePort(), settings);
       nodes.push(node);
       node.start();
@@ -42,9 +37,9 @@ export const startOurs: StartCluster = async (count, env) => {
   return {
     redis,
     pids: nodes.map(({ pid }) => pid),
-    target: (i) => ({
+    target: (i, project) => ({
       url: `${nodes[i % count]?.url}${AGENTS_NAMESPACE}`,
-      options: { query: { token: token(`viewer-${i}`, [PROJECT]) } },
+      options: { query: { token: token(`viewer-${i}`, [project]) } },
       joinedAt: "SNAPSHOT",
     }),
     stop,

@@ -1,75 +1,83 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { answerQuestions } from "../child.js";
-import { percentile } from "../stats.js";
-import { type Target, Viewer } from "./viewer.js";
+import { BareViewer } from "./bare-viewer.js";
+import { type Seen as SeenTogether, together } from "./tally.js";
+import { type Listener, type Target, Viewer } from "./viewer.js";
 
-/** In this order: `join` answers when every viewer has joined, `warm` when each heard the last event of the warm-up. */
+/**
+ * - `stock`: socket.io-client
+ * - `bare`: a bare WebSocket
+ * - `deflating`: one that offers permessage-deflate, and checks each event's text
+ */
+export type Client = "stock" | "bare" | "deflating";
+
+/**
+ * In this order:
+ * - `join` answers when every viewer has joined, with the number of those that agreed on permessage-deflate
+ * - `warm` when each heard the last event of the warm-up: whether they did
+ * - `complete` when each heard the last event: whether they did
+ * - `result`
+ */
 export type Ask =
-  | { ask: "join"; targets: Target[]; expected: number }
+  | { ask: "join"; targets: Target[]; client: Client; expected: number; projects: number }
   | { ask: "warm" }
-  | { ask: "result"; patienceMs: number };
+  | { ask: "complete"; patienceMs: number }
+  | { ask: "result" };
 
-/** What all viewers saw. Times in ms. */
-export interface Seen {
-  p50: number;
-  p95: number;
-  p99: number;
-  max: number;
-  received: number;
-  missing: number;
-  repeated: number;
-  disordered: number;
+export interface Seen extends SeenTogether {
   disconnects: number;
+  damaged: number;
+  /** On the line, per delivery. */
   bytes: number;
-  /** {@link microseconds} of the last delivery. */
-  lastArrival: number;
 }
 
 const WARM_MS = 20_000;
-let viewers: Viewer[] = [];
+/** As many connect at once. */
+const AT_ONCE = 50;
+const viewers: Listener[] = [];
+let bytesBefore = 0;
+
+const sum = (of: (viewer: Listener) => number): number =>
+  viewers.reduce((total, viewer) => total + of(viewer), 0);
 
 async function until(condition: () => boolean, ms: number): Promise<boolean> {
   for (const end = Date.now() + ms; !condition(); await pause(20)) if (Date.now() > end) return false;
   return true;
 }
 
-function result(): Seen {
-  const latencies = new Float64Array(viewers.reduce((sum, { latencies }) => sum + latencies.length, 0));
-  let filled = 0;
-  for (const viewer of viewers) {
-    const own = viewer.latencies.subarray(0, viewer.received);
-    latencies.set(own, filled);
-    filled += own.length;
+async function join({ targets, client, expected, projects }: Ask & { ask: "join" }): Promise<number> {
+  const hearing = { expected, projects, deflate: client === "deflating" };
+  const open = (target: Target) =>
+    client === "stock" ? new Viewer(target, expected) : new BareViewer(target, hearing);
+  for (let start = 0; start < targets.length; start += AT_ONCE) {
+    const next = targets.slice(start, start + AT_ONCE).map(open);
+    viewers.push(...next);
+    await Promise.all(next.map(({ joined }) => joined));
   }
-  const sorted = latencies.subarray(0, filled).sort();
-  const sum = (of: (viewer: Viewer) => number) => viewers.reduce((total, viewer) => total + of(viewer), 0);
-  return {
-    p50: percentile(sorted, 0.5),
-    p95: percentile(sorted, 0.95),
-    p99: percentile(sorted, 0.99),
-    max: percentile(sorted, 1),
-    received: sum(({ received }) => received),
-    missing: sum(({ missing }) => missing),
-    repeated: sum(({ repeated }) => repeated),
-    disordered: sum(({ disordered }) => disordered),
-    disconnects: sum(({ disconnects }) => disconnects),
-    bytes: Math.max(...viewers.map(({ bytes }) => bytes)),
-    lastArrival: Math.max(...viewers.map(({ lastArrival }) => lastArrival)),
-  };
+  return sum(({ deflates }) => Number(deflates));
+}
+
+async function result(): Promise<Seen> {
+  const bytes = sum(({ bytes }) => bytes) - bytesBefore;
+  // A repeat may come after the last event.
+  await pause(200);
+  const seen = together(viewers.map(({ tally }) => tally));
+  const [disconnects, damaged] = [sum(({ disconnects }) => disconnects), sum(({ damaged }) => damaged)];
+  return { ...seen, disconnects, damaged, bytes: bytes / seen.received };
 }
 
 answerQuestions<Ask>(async (question) => {
   switch (question.ask) {
     case "join":
-      viewers = question.targets.map((target) => new Viewer(target, question.expected));
-      await Promise.all(viewers.map(({ joined }) => joined));
-      return true;
-    case "warm":
-      return until(() => viewers.every(({ warm }) => warm), WARM_MS);
+      return join(question);
+    case "warm": {
+      const warm = await until(() => viewers.every(({ tally }) => tally.warm), WARM_MS);
+      bytesBefore = sum(({ bytes }) => bytes);
+      return warm;
+    }
+    case "complete":
+      return until(() => viewers.every(({ tally }) => tally.missing === 0), question.patienceMs);
     case "result":
-      await until(() => viewers.every(({ missing }) => missing === 0), question.patienceMs);
-      // A repeat may come after the last event.
-      await pause(200);
       return result();
   }
 });

@@ -5,12 +5,14 @@ import { Redis } from "ioredis";
 import { answerQuestions } from "../child.js";
 import { microseconds } from "../clock.js";
 import type { Side } from "../clusters/cluster.js";
-import { change, EVENT, envelope, PROJECT } from "./event.js";
+import { change, emitted, type Kind, project } from "./event.js";
 
-/** Publish the events `first` to `last`, evenly. */
+/** Publish the events `first` to `last`, evenly, `rate` a second. */
 export interface Publish {
   side: Side;
   redis: string;
+  kind: Kind;
+  projects: number;
   rate: number;
   first: number;
   last: number;
@@ -23,28 +25,40 @@ export interface Published {
 
 type Send = (n: number) => Promise<unknown>;
 
-function viaEmitter(url: string): Send {
-  const emitter = createEmitter({ redis: url });
-  return (n) => emitter.agentStatus(change(n));
-}
+const senders: Record<Side, (load: Publish) => Send> = {
+  us({ redis, kind, projects }) {
+    const emitter = createEmitter({ redis });
+    return (n) => emitter.agentStatus(change(kind, n, projects));
+  },
 
-/** What `io.to(room).emit()` of the streams adapter writes, with the adapter's own defaults. */
-function viaStream(url: string): Send {
-  const redis = new Redis(url);
-  const opts = { rooms: [projectRoom(PROJECT)], except: [], flags: {} };
-  return (n) => {
-    const packet = { type: 2, data: [EVENT, envelope(change(n))], nsp: AGENTS_NAMESPACE };
-    const data = JSON.stringify({ packet, opts });
-    const fields = ["uid", "emitter", "nsp", AGENTS_NAMESPACE, "type", "3", "data", data];
-    return redis.xadd("socket.io", "MAXLEN", "~", 10_000, "*", ...fields);
-  };
-}
+  /** What `io.to(room).emit()` of the streams adapter writes, with the adapter's own defaults. */
+  stock({ redis, kind, projects }) {
+    const client = new Redis(redis);
+    return (n) => {
+      const packet = { type: 2, data: emitted(kind, change(kind, n, projects)), nsp: AGENTS_NAMESPACE };
+      const opts = { rooms: [projectRoom(project(n, projects))], except: [], flags: {} };
+      const data = JSON.stringify({ packet, opts });
+      const fields = ["uid", "emitter", "nsp", AGENTS_NAMESPACE, "type", "3", "data", data];
+      return client.xadd("socket.io", "MAXLEN", "~", 10_000, "*", ...fields);
+    };
+  },
+
+  /** The packet itself, ready to be sent on. */
+  ws({ redis, kind, projects }) {
+    const client = new Redis(redis);
+    return (n) => {
+      const packet = `42${AGENTS_NAMESPACE},${JSON.stringify(emitted(kind, change(kind, n, projects)))}`;
+      return client.xadd("ws", "MAXLEN", "~", 10_000, "*", "room", project(n, projects), "packet", packet);
+    };
+  },
+};
 
 let send: Send | undefined;
 
 /** Never waits for an answer before the next event: a slow receiver must not slow the load down. */
-async function publish({ side, redis, rate, first, last }: Publish): Promise<Published> {
-  send ??= side === "us" ? viaEmitter(redis) : viaStream(redis);
+async function publish(load: Publish): Promise<Published> {
+  const { rate, first, last } = load;
+  send ??= senders[load.side](load);
   const underWay: Promise<unknown>[] = [];
   const start = microseconds();
   const dueAt = (n: number) => start + ((n - first) * 1e6) / rate;
