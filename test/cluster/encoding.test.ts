@@ -43,6 +43,50 @@ describe("encodings", () => {
     });
   }
 
+  it("[D19] JSON and MessagePack, over WebSocket and over polling: four viewers in one room get the same, of any size", async () => {
+    const { viewer, worker, post } = cluster();
+    const ways = ["websocket", "polling"].flatMap((transport) =>
+      [{}, inMessagePack].map((how: { query?: Record<string, string>; socket?: object }) => ({
+        ...how,
+        socket: { ...how.socket, transports: [transport] },
+      })),
+    );
+    const opened = await Promise.all(
+      ways.map((how, n) => viewer({ ...how, on: (n % 2) + 1, user: `four-${n}`, projects: ["p3"] })),
+    );
+    const arguments_ = opened.map(({ socket }) => {
+      const all: unknown[][] = [];
+      socket.onAny((...args: unknown[]) => all.push(args));
+      return all;
+    });
+    await Promise.all(opened.map((one) => one.joined()));
+    const emitter = worker();
+    const texts = ["", "a", "ünïcode 🚀 \u0000 \u2028 \ufeff", "long ".repeat(3000), "🚀".repeat(8000)];
+    const ids: string[] = [];
+    for (const [n, message] of texts.entries()) {
+      const about = { agent_id: `a${n}`, project_id: "p3" };
+      const more = { task_id: "t1", attempt: 2 ** 16 + n, progress: n / 3, message };
+      ids.push((await emitter.agentStatus({ ...about, new_status: "working", ...more })).sequence_id);
+      ids.push((await emitter.agentStatus({ ...about, new_status: "failed" })).sequence_id);
+      const body = { event_type: "AGENT_STATUS_CHANGED", ...about, payload: { new_status: "idle", message } };
+      ids.push(((await (await post(body)).json()) as { sequence_id: string }).sequence_id);
+    }
+    await Promise.all(opened.map((one) => one.has(ids)));
+    // Names, envelopes, offsets: what differs is what each READY says of its own connection.
+    const [first, ...others] = arguments_.map((all) => all.filter(([name]) => name !== "READY"));
+    expect(first?.map(([name]) => name)).to.deep.equal([
+      "SNAPSHOT",
+      ...ids.map(() => "AGENT_STATUS_CHANGED"),
+    ]);
+    expect(first?.slice(1).map(([, , offset]) => offset)).to.deep.equal(ids);
+    const unstamped = (all: unknown[][] | undefined) =>
+      all?.map(([name, envelope, ...rest]) =>
+        // What the server says to one connection has its own id and time.
+        name === "SNAPSHOT" ? [name, (envelope as { payload: unknown }).payload] : [name, envelope, ...rest],
+      );
+    for (const other of others) expect(unstamped(other)).to.deep.equal(unstamped(first));
+  });
+
   it("[D12] an unknown namespace is refused in MessagePack, with its code", async () => {
     const { viewer } = cluster();
     const one = await (await viewer({ user: "other", ...inMessagePack })).joined();

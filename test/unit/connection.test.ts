@@ -230,7 +230,7 @@ describe("connection", () => {
       begun: 1,
       live: false,
       at: "11-3",
-      last: "11-0",
+      last: "12-0",
     });
     expect(exit.befores).to.deep.equal(["10-5"]);
   });

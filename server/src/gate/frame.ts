@@ -1,4 +1,11 @@
-import { type Delivery, type Envelope, events, type Filterable, filterable } from "@agentwire/shared";
+import {
+  type Delivery,
+  type Envelope,
+  events,
+  type Filterable,
+  filterable,
+  type PayloadOf,
+} from "@agentwire/shared";
 import { Encoder, PacketType } from "socket.io-parser";
 import { type Encoding, encodeMessagePack } from "./encoding.js";
 import { COMPRESS_FROM_BYTES, webSocketFrame } from "./websocket-frame.js";
@@ -7,6 +14,13 @@ import { COMPRESS_FROM_BYTES, webSocketFrame } from "./websocket-frame.js";
 type Message = string | Buffer;
 
 const encoder = new Encoder();
+
+/** The encoders know a Buffer only. */
+function withBuffer(envelope: Envelope): Envelope {
+  const payload = envelope.payload as PayloadOf<"TERMINAL_OUTPUT">;
+  const { buffer, byteOffset, byteLength } = payload.data;
+  return { ...envelope, payload: { ...payload, data: Buffer.from(buffer, byteOffset, byteLength) } };
+}
 
 /** One event, encoded at most once per way in which somebody takes it, for all who hear it. */
 export class Frame {
@@ -48,9 +62,11 @@ export class Frame {
 
   #encode(encoding: Encoding, offset: boolean): Message[] {
     const { event_type, sequence_id } = this.envelope;
-    const data = offset ? [event_type, this.envelope, sequence_id] : [event_type, this.envelope];
+    const envelope = this.delivery === "bytes" ? withBuffer(this.envelope) : this.envelope;
+    const data = offset ? [event_type, envelope, sequence_id] : [event_type, envelope];
     const packet = { type: PacketType.EVENT, nsp: this.namespace, data };
-    return encoding === "messagepack" ? [encodeMessagePack(packet)] : encoder.encode(packet);
+    if (encoding === "messagepack") return [encodeMessagePack(packet)];
+    return encoder.encode(packet);
   }
 
   #pack(encoding: Encoding, offset: boolean, compress: boolean): Buffer {

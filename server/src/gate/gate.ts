@@ -37,10 +37,9 @@ export class Exit {
   /**
    * A live event of the log, in its order.
    * @param before the connection's position before it
-   * @returns whether it carries its offset, or would; not when it overtakes others, or was dropped
    */
-  send(event: Frame, before: SequenceId): boolean {
-    return this.outbox.send(event, "live", before);
+  send(event: Frame, before: SequenceId): void {
+    this.outbox.send(event, "live", before);
   }
 
   /** A live event that others of the log, before it, were not sent yet. */

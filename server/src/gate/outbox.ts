@@ -6,7 +6,7 @@ import { addTo, Loss, type Reason } from "./loss.js";
 import { type Bounds, Queue, type Terms, type Waiting } from "./queue.js";
 import type { Share, Waiter } from "./share.js";
 import { FEW, TOO_MANY } from "./unread.js";
-import { SlidingLog } from "./window.js";
+import { SlidingLog, WINDOW_MS } from "./window.js";
 
 /** What all outboxes of a node have in common. */
 export interface Limits {
@@ -51,9 +51,11 @@ export class Outbox implements Waiter {
   #missed: Loss[] = [];
   #missedBecause: Reason = "backpressure";
   #timer: NodeJS.Timeout | undefined;
-  /** What held the queue back when it was looked at last. */
-  #stopped: Limit | undefined;
-  #awaited: (() => void)[] = [];
+  #awaited: { upTo: number; resolve(): void }[] = [];
+  /** The first `log` event that was dropped while the last message came in. */
+  #cut = Number.POSITIVE_INFINITY;
+  /** The cluster's limit held something back within the second before. */
+  #shortUntil = Number.NEGATIVE_INFINITY;
   /** Told when a live `log` event was dropped: from this position on a refill must bring them. */
   onBehind: (at: SequenceId, reason: Reason) => void = () => {};
 
@@ -90,10 +92,13 @@ export class Outbox implements Waiter {
     this.#queue ??= new Queue(this.limits.bounds, (...dropped) => this.#drop(...dropped));
     const message = this.#waiting(frame, terms, ordered, before);
     const mayOvertake = terms === "live" && frame.urgent && this.#queue.holdsLogBefore(message.arrival);
-    const kept = this.#queue.add(message, this.#cause);
+    this.#cut = Number.POSITIVE_INFINITY;
+    this.#queue.add(message, this.#cause);
+    // To let it in, one before it may have been dropped.
+    if (terms === "live" && this.#cut < message.arrival) message.ordered = false;
     this.flush();
     if (this.#queue.said > FEW) this.#closeUnread(this.#queue);
-    return ordered && kept && !mayOvertake;
+    return message.ordered && this.#cut > message.arrival && !mayOvertake;
   }
 
   /** Counts a `log` event that is not sent now, because the connection is behind: its refill brings it. */
@@ -107,18 +112,19 @@ export class Outbox implements Waiter {
     for (const loss of this.#missed.splice(0)) this.send(loss.notice(), "free");
   }
 
-  /** Resolves when all that waited has left for the network, or the connection is gone. */
+  /** Resolves when what was sent until now has left for the network, or the connection is gone. */
   drained(): Promise<void> {
-    if ((this.#idle && this.line.writable) || !this.line.open) return Promise.resolve();
+    const upTo = this.#arrivals;
+    if (this.#hasLeft(upTo) || !this.line.open) return Promise.resolve();
     this.line.expect();
-    return new Promise((resolve) => this.#awaited.push(resolve));
+    return new Promise((resolve) => this.#awaited.push({ upTo, resolve }));
   }
 
   /** To be called when the connection is gone. */
   close(): void {
     clearTimeout(this.#timer);
     this.limits.share.leave(this);
-    this.#tellDrained();
+    for (const { resolve } of this.#awaited.splice(0)) resolve();
   }
 
   turn(): Turn {
@@ -130,9 +136,10 @@ export class Outbox implements Waiter {
    * @param granted one message has been taken from the cluster's limit already
    */
   flush(granted = false): Turn {
+    if (this.#awaited.length > 0) this.#tellDrained();
     const queue = this.#queue;
     if (!queue || queue.empty) {
-      if (this.#awaited.length > 0 && this.line.writable) this.#tellDrained();
+      if (this.#awaited.length > 0) this.line.expect();
       return "unused";
     }
     clearTimeout(this.#timer);
@@ -142,15 +149,15 @@ export class Outbox implements Waiter {
     }
     const now = this.limits.now();
     const { batch, stopped, unused } = this.#collect(queue, now, granted);
-    this.#stopped = stopped;
+    if (stopped === "share") this.#shortUntil = now + WINDOW_MS;
     if (batch.length > 0) {
       for (const { frame } of batch) this.counters.delivered[frame.delivery]++;
       this.counters.bytes += this.line.writeAll(batch);
     }
     // What the limits hold back for too long goes, and leaves notices that nothing holds back.
     if (stopped && queue.expire(now - this.limits.ttlMs) && !granted) return this.flush();
-    if (stopped && !queue.empty) this.#waitUntil(stopped, now, granted);
-    else this.line.expect();
+    if (stopped && !queue.empty) this.#waitUntil(queue, stopped, now, granted);
+    if (this.#awaited.length > 0 || (!stopped && !queue.empty)) this.line.expect();
     return unused ? "unused" : stopped === "share" && !queue.empty ? "again" : "sent";
   }
 
@@ -194,11 +201,13 @@ export class Outbox implements Waiter {
     }
   }
 
-  #waitUntil(stopped: Limit, now: number, granted: boolean): void {
+  #waitUntil(queue: Queue, stopped: Limit, now: number, granted: boolean): void {
     // Who has the turn says "again" instead.
     if (stopped === "share" && !granted) this.limits.share.wait(this);
-    const wake = stopped === "own" ? this.#own.nextAt(now) : now + this.limits.ttlMs;
-    this.#timer = setTimeout(() => this.flush(), Math.ceil(wake - now));
+    const expires = queue.oldest + this.limits.ttlMs;
+    const wake = stopped === "own" ? Math.min(expires, this.#own.nextAt(now)) : expires;
+    if (wake === Number.POSITIVE_INFINITY) return;
+    this.#timer = setTimeout(() => this.flush(), Math.max(1, Math.ceil(wake - now)));
   }
 
   /** Whether the limits let this one pass now; if so, it counts. */
@@ -208,9 +217,15 @@ export class Outbox implements Waiter {
     return this.#own.nextAt(now) <= now && this.limits.share.take(now) && this.#own.take(now);
   }
 
-  /** Why something has to wait now: a line that is only busy for a moment is not the reason. */
+  /** Why something has to wait now: who is over a limit is so also while the line is busy. */
   get #cause(): Reason {
-    return this.#stopped || this.line.writable ? "rate_limit" : "backpressure";
+    const now = this.limits.now();
+    const limited = this.line.writable || this.#own.nextAt(now) > now || now < this.#shortUntil;
+    return limited ? "rate_limit" : "backpressure";
+  }
+
+  #hasLeft(upTo: number): boolean {
+    return this.line.writable && !this.#queue?.holdsBefore(upTo);
   }
 
   get #idle(): boolean {
@@ -228,22 +243,25 @@ export class Outbox implements Waiter {
     return { frame, terms, arrival, ordered, bytes, since, ...(before !== undefined && { before }) };
   }
 
-  #drop({ frame, before }: Waiting, reason: Reason, merged: boolean): void {
+  #drop({ frame, before, arrival }: Waiting, reason: Reason, merged: boolean): void {
     this.counters.dropped[reason][frame.delivery]++;
     if (merged) this.counters.merged++;
     if (frame.delivery !== "log") return;
+    this.#cut = Math.min(this.#cut, arrival);
     this.#missedBecause = reason;
     addTo(this.#missed, frame, reason);
     if (before !== undefined) this.onBehind(before, reason);
   }
 
   #tellDrained(): void {
-    for (const resolve of this.#awaited.splice(0)) resolve();
+    const left = this.#awaited.filter(({ upTo }) => this.#hasLeft(upTo));
+    this.#awaited = this.#awaited.filter((one) => !left.includes(one));
+    for (const { resolve } of left) resolve();
   }
 
   /** What the server itself says is not dropped; who asks for so much of it without reading does not stay. */
   #closeUnread({ said, bytes }: Queue): void {
-    if (said <= TOO_MANY && bytes <= 2 * this.limits.bounds.bytes) return;
+    if (!this.line.open || (said <= TOO_MANY && bytes <= 2 * this.limits.bounds.bytes)) return;
     this.counters.closedUnread++;
     this.line.close();
   }

@@ -15,8 +15,8 @@ export interface Waiting {
   readonly terms: Terms;
   /** Its place among all that came. */
   readonly arrival: number;
-  /** Whether it comes in the order of the log. */
-  readonly ordered: boolean;
+  /** Whether it comes in the order of the log: no longer, when one before it is dropped. */
+  ordered: boolean;
   readonly bytes: number;
   /** When it began to wait, in ms of a monotonic clock. */
   readonly since: number;
@@ -81,6 +81,19 @@ export class Queue {
   /** How much the server itself has said that was not taken yet. */
   get said(): number {
     return this.#tiers[CONTROL].length;
+  }
+
+  /** Whether a message waits that came before this one. */
+  holdsBefore(arrival: number): boolean {
+    return this.#tiers.some((tier) =>
+      tier.some((entry) => !(entry instanceof Loss) && entry.arrival < arrival),
+    );
+  }
+
+  /** Since when the oldest waits that may expire. */
+  get oldest(): number {
+    const since = ([HIGH, LOW] as const).map((tier) => this.#tiers[tier].find(isLive)?.since);
+    return Math.min(...since.map((time) => time ?? Number.POSITIVE_INFINITY));
   }
 
   /** Whether a `log` event waits that came before this one: who overtakes it must not say that all before it was sent. */
@@ -199,6 +212,13 @@ export class Queue {
     return true;
   }
 
+  /** One of the log before them is gone: they must not say that all before them was sent. */
+  #disorder(arrival: number): void {
+    for (const entry of this.#tiers[CRITICAL]) {
+      if (isLive(entry) && entry.arrival > arrival) entry.ordered = false;
+    }
+  }
+
   /** It has left its tier already. */
   #drop(message: Waiting, reason: Reason, tier: number, merged = false): void {
     this.#forget(message);
@@ -207,7 +227,7 @@ export class Queue {
 
   #lose(message: Waiting, reason: Reason, tier: number, merged: boolean): void {
     this.onDropped(message, reason, merged);
-    if (message.frame.delivery === "log") return;
+    if (message.frame.delivery === "log") return this.#disorder(message.arrival);
     // The oldest go first, so what is missing stands before all that still waits.
     const entries = this.#tiers[tier] as Tier;
     const firstMessage = entries.findIndex((entry) => !(entry instanceof Loss));

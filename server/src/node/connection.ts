@@ -29,8 +29,7 @@ export interface Exit<E extends Outgoing = Outgoing> {
   readonly open: boolean;
   /** Bytes that wait. */
   readonly waiting: number;
-  /** @returns whether everything of the log before it leaves first, and it was not dropped */
-  send(event: E, before: SequenceId): boolean;
+  send(event: E, before: SequenceId): void;
   overtake(event: E): void;
   replay(event: E): void;
   refill(event: E, pace: Pace): void;
@@ -71,7 +70,7 @@ export class Connection {
   position: SequenceId;
   /** The position may be ahead of what the node has handled. */
   #ahead = true;
-  /** The last event of the log that was handed to the gate in its order. */
+  /** The last event of the log that was handed to the gate: who has an older one may not have all before this. */
   lastSent: SequenceId = SEQUENCE_START;
   /** Called when history must be read to bring what the gate dropped. */
   onBehind: () => void = () => {};
@@ -126,11 +125,14 @@ export class Connection {
       if (this.#ahead && !this.#isNew(event)) return;
       this.#ahead = false;
       if (!this.wants(event.about)) return;
-      if (this.exit.send(event, prev)) this.lastSent = event.envelope.sequence_id as SequenceId;
-    } else if (phase.dropped && event.urgent) {
-      // Its place in the log comes later, with the others; that it happened is told at once.
-      if (this.#isNew(event) && this.wants(event.about)) this.exit.overtake(event);
-    } else if (!phase.again && phase.held.length < MAX_HELD) phase.held.push(event);
+      this.lastSent = event.envelope.sequence_id as SequenceId;
+      this.exit.send(event, prev);
+      return;
+    }
+    // Its place in the log comes later, with the others; that it happened is told at once.
+    if (phase.dropped && event.urgent && this.#isNew(event) && this.wants(event.about))
+      this.exit.overtake(event);
+    if (!phase.again && phase.held.length < MAX_HELD) phase.held.push(event);
     else {
       this.fallBehind(this.position);
       this.#miss(event);
@@ -203,7 +205,7 @@ export class Connection {
 
   /** What the gate dropped was announced; so is what is not sent because of that. */
   #miss(event: Outgoing): void {
-    if (this.refill && this.#isNew(event) && this.wants(event.about)) this.exit.miss(event);
+    if (this.refill && !event.urgent && this.#isNew(event) && this.wants(event.about)) this.exit.miss(event);
   }
 
   #dropped(at: SequenceId, pace: Pace): void {
