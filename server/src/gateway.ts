@@ -106,6 +106,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
   const join = createJoin({
     sources: store,
     outgoing,
+    handledUpTo: () => hub.last,
     joined: ({ id }) =>
       void presence.save(id).catch((error) => logger.warn({ err: String(error) }, "session not saved")),
     failed: ({ id }, error) => logger.warn({ connection_id: id, err: String(error) }, "join interrupted"),

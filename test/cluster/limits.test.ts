@@ -127,6 +127,31 @@ describe("limits", () => {
     expect(calm.drops).to.deep.equal([]);
   });
 
+  it("[D5][D20] where no limit is reached nothing overtakes, not even when the first viewer of a node has just come", async () => {
+    const cluster = await startCluster({ nodes: 1 });
+    const client = cluster.client();
+    for (let n = 0; n < 8; n++) {
+      const ledger = await watch(cluster, { user: `user-${n}` });
+      const worker = cluster.worker();
+      const statuses = ["working", "failed", "idle", "stuck", "working"] as const;
+      const ids = idsOf(
+        await Promise.all(
+          statuses.map((new_status) =>
+            publishOne(worker, { agent_id: `a${n}`, project_id: "p1", new_status }),
+          ),
+        ),
+      );
+      await settled(ledger, ids);
+      expect(ledger.changes.map(({ id }) => id)).to.deep.equal(ids);
+      expect(ledger.changes.map(({ offset }) => offset)).to.deep.equal(ids);
+      ledger.viewer.socket.disconnect();
+      await until(
+        "the node has no share any more",
+        async () => (await client.hlen(cluster.keys.rateLimitGlobal)) === 0,
+      );
+    }
+  });
+
   it("[D20] over the cluster: 200 connections on 3 nodes that each want more get 1,000/s together, and each its part", async function () {
     this.timeout(120_000);
     const limit = 1000;

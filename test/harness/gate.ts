@@ -161,6 +161,10 @@ export class FakeLine implements OutboxLine {
     return this.open && !this.#busy;
   }
 
+  get slow(): boolean {
+    return this.#slow;
+  }
+
   expect(): void {
     this.#expected ||= this.#busy;
   }

@@ -324,6 +324,19 @@ describe("outbox", () => {
     expect(desk.behind).to.deep.equal([["2-0", "rate_limit"]]);
   });
 
+  it("[D21] who is over a limit is so also while the line is busy for a moment", () => {
+    const own = begin({ depth: 1, perSecond: 1 });
+    for (let n = 0; n < 3; n++) own.log();
+    expect(own.behind).to.deep.equal([["2-0", "rate_limit"]]);
+    const cluster = begin({ depth: 1 });
+    cluster.share.room = 0;
+    cluster.log();
+    cluster.send(controlFrame(), "free");
+    expect(cluster.line.writable).to.equal(false);
+    cluster.log();
+    expect(cluster.behind).to.deep.equal([["1-0", "rate_limit"]]);
+  });
+
   it("[D21] what finds the queue full because the client does not read is dropped for that, also after a limit", () => {
     const desk = begin({ depth: 2, perSecond: 1 });
     desk.log();
@@ -787,7 +800,7 @@ describe("outbox, whatever comes", () => {
         const broken = world.broken.filter((one) => one.rule === rule);
         expect(broken.map(({ what }) => what).join("; ")).to.equal("");
       }),
-      { numRuns: 300 },
+      { numRuns: 1000 },
     );
   }
 
@@ -844,9 +857,9 @@ class NotingExit extends Exit {
   /** Of those, the ones that were forgotten when it was read again, and not counted. */
   readonly uncounted: number[] = [];
 
-  override send(event: Frame, before: SequenceId): boolean {
+  override send(event: Frame, before: SequenceId): void {
     this.offered.add(placeOf(event));
-    return super.send(event, before);
+    super.send(event, before);
   }
 
   override overtake(event: Frame): void {
@@ -968,11 +981,10 @@ class Node {
       sources: this.#sources(stretch),
       outgoing: (envelope) => this.#frame(envelope),
       joined: () => {},
+      handledUpTo: () => this.#hub.last,
       failed: (_, error) => this.#break("complete", String(error)),
     });
-    const everybody = new Set(["all", "one"]);
     const options = {
-      members: () => everybody,
       outgoing: (envelope: Envelope) => this.#frame(envelope),
       join,
       onRefill: () => {},
@@ -1011,16 +1023,24 @@ class Node {
   /** The stream is read, Redis answers, the viewers read, the limits have room: all must come to rest. */
   async settle(): Promise<void> {
     await this.take({ hear: this.#log.length });
-    await this.take({ look: true });
+    // A node looks again and again: what a look does in the middle of a refill may be for the next one to finish.
+    for (let look = 0; look < 2; look++) {
+      await this.take({ look: true });
+      if (!(await this.#rest())) return this.#break("complete", "does not come to rest");
+    }
+    for (const viewer of this.viewers) this.#judge(viewer);
+  }
+
+  async #rest(): Promise<boolean> {
     for (let atRest = 0, n = 0; atRest < 3; n++) {
-      if (n > 600) return this.#break("complete", "does not come to rest");
+      if (n > 600) return false;
       await this.take({ answer: 4 });
       if (this.#share.room === 0) await this.take({ grant: Number.POSITIVE_INFINITY });
       for (const at of this.viewers.keys()) await this.take({ ready: at });
       await this.take({ wait: 500 });
       atRest = this.viewers.every((viewer) => viewer.atRest) ? atRest + 1 : 0;
     }
-    for (const viewer of this.viewers) this.#judge(viewer);
+    return true;
   }
 
   #judge(viewer: Viewer): void {
@@ -1224,7 +1244,7 @@ describe("outbox, connection and join", () => {
         const broken = node.broken.filter((one) => one.rule === rule);
         expect(broken.map(({ what }) => what).join("; ")).to.equal("");
       }),
-      { numRuns: 300, examples: found },
+      { numRuns: 600, examples: found },
     );
   }
 

@@ -72,6 +72,7 @@ function begin(filters: Filters, log: ReturnType<typeof event>[]) {
     sources: cranked.sources,
     outgoing: (envelope) => ({ envelope, about: filterable(envelope), urgent: false }),
     joined: () => {},
+    handledUpTo: () => "9999-0",
     failed: (_connection, error) => {
       throw error;
     },
@@ -83,10 +84,12 @@ function begin(filters: Filters, log: ReturnType<typeof event>[]) {
         maxFilterIds: 50,
         refilter: (filters: Filters) => {
           connection.filters = filters;
+          connection.fallBehind(connection.position);
+          return connection.position;
         },
         save: async () => {},
       };
-      void takeSubscription([wanted, resolve], { ...subscriber, position: () => connection.position });
+      void takeSubscription([wanted, resolve], subscriber);
     });
   return { sent, said, connection, done: join(connection, { name: "resume" }), subscribe, ...cranked };
 }
@@ -116,6 +119,7 @@ describe("join", () => {
       },
       outgoing: (envelope) => ({ envelope, about: filterable(envelope), urgent: false }),
       joined: () => {},
+      handledUpTo: () => "9999-0",
       failed: () => {},
     });
     await join(connection, {
@@ -142,6 +146,7 @@ describe("join", () => {
       },
       outgoing: (envelope) => ({ envelope, about: filterable(envelope), urgent: false }),
       joined: ({ id }) => joined.push(id),
+      handledUpTo: () => "9999-0",
       failed: () => {},
     });
     const missed = [{ id: "11-0", event_type: "AGENT_STATUS_CHANGED", agent_id: "a1", project_id: "p1" }];

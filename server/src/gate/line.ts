@@ -67,8 +67,10 @@ export class Line {
   /** Of a WebSocket. */
   #socket: RawSocket | undefined;
   #compress = false;
-  /** The network has not taken what was written last, or the end of this turn is waited for. */
+  /** The network has not taken what was written last. */
   #blocked = false;
+  /** The end of this turn is waited for. */
+  #expected = false;
   /** The turn in which something was written last. */
   #wroteIn = -1;
   /** Engine.IO has, or had a moment ago, something of its own to write. */
@@ -113,9 +115,19 @@ export class Line {
 
   /** Something waits for it to be writable. */
   expect(): void {
-    if (this.#blocked || this.#wroteIn !== this.ticks.current) return;
-    this.#blocked = true;
-    this.ticks.atEnd(this.#unblock);
+    if (this.#blocked || this.#expected || this.#wroteIn !== this.ticks.current) return;
+    this.#expected = true;
+    this.ticks.atEnd(this.#turnIsOver);
+  }
+
+  #turnIsOver = (): void => {
+    this.#expected = false;
+    this.#onReady();
+  };
+
+  /** The client does not take what was written. That it takes one write at a time is no sign of that. */
+  get slow(): boolean {
+    return this.#blocked || (this.#shared && !this.#engineIsDone());
   }
 
   /**
@@ -129,11 +141,9 @@ export class Line {
     return done;
   }
 
-  /** Bytes that this takes on the line, about: on polling they are compressed later. */
+  /** Bytes of memory that it holds while it waits, about: as an envelope, and encoded; compressed it would be less. */
   size(frame: Frame, offset: boolean): number {
-    return this.#socket
-      ? frame.webSocketFrame(this.encoding, offset, this.#compress).length
-      : lengthOf(frame.messages(this.encoding, offset));
+    return 2 * lengthOf(frame.messages(this.encoding, offset));
   }
 
   /** Writes one message. Only while it is writable. @returns its bytes */

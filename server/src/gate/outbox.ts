@@ -22,7 +22,10 @@ export interface Limits {
 }
 
 /** What an outbox needs of the connection that it writes to. */
-export type OutboxLine = Pick<Line, "open" | "writable" | "expect" | "size" | "write" | "writeAll" | "close">;
+export type OutboxLine = Pick<
+  Line,
+  "open" | "writable" | "slow" | "expect" | "size" | "write" | "writeAll" | "close"
+>;
 
 /** So much is handed to the network at once. */
 const BATCH_BYTES = 65_536;
@@ -217,10 +220,10 @@ export class Outbox implements Waiter {
     return this.#own.nextAt(now) <= now && this.limits.share.take(now) && this.#own.take(now);
   }
 
-  /** Why something has to wait now: who is over a limit is so also while the line is busy. */
+  /** Why something has to wait now: who is over a limit is so also while the client does not read. */
   get #cause(): Reason {
     const now = this.limits.now();
-    const limited = this.line.writable || this.#own.nextAt(now) > now || now < this.#shortUntil;
+    const limited = !this.line.slow || this.#own.nextAt(now) > now || now < this.#shortUntil;
     return limited ? "rate_limit" : "backpressure";
   }
 

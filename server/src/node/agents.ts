@@ -123,10 +123,9 @@ export function serveAgents(io: Server, options: AgentsOptions): Namespace {
         maxFilterIds: options.maxFilterIds,
         refilter(to) {
           for (const room of roomsOf(connection.filters, connection.projects)) socket.leave(room);
-          hub.refilter(connection, to);
           socket.join(roomsOf(to, connection.projects));
+          return hub.refilter(connection, to);
         },
-        position: () => hub.positionOf(connection),
         save,
       }),
     );

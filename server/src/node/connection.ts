@@ -46,9 +46,9 @@ export interface Exit<E extends Outgoing = Outgoing> {
  * - `joining`: history is being read; live events are held back, in order
  * - `live`: events go out as they come
  *
- * `dropped`: the gate had to drop something, which is why history is read.
+ * `dropped`: the gate had to drop something, which is why history is read. `hole`: the node itself missed something.
  */
-type Phase = { held: Outgoing[]; again: boolean; dropped: Pace | undefined } | typeof LIVE;
+type Phase = { held: Outgoing[]; again: boolean; hole: boolean; dropped: Pace | undefined } | typeof LIVE;
 const LIVE = "live";
 
 /** More than this is not held back in memory: the join reads it from Redis instead. */
@@ -60,9 +60,11 @@ const letsAllPass = (filters: Filters): boolean =>
 /** One viewer: what it may see, what it wants, and how far it has come. */
 export class Connection {
   #filters: Filters;
+  /** Filters that were in force up to a place which was not sent yet; the oldest first. */
+  #former: { upTo: SequenceId; filters: Filters }[] = [];
   #wantsAll: boolean;
   #seen: string | undefined;
-  #phase: Phase = { held: [], again: false, dropped: undefined };
+  #phase: Phase = { held: [], again: false, hole: false, dropped: undefined };
   /**
    * Every event up to here was handed to the gate, or was not for this connection. Of one that is live it is where it
    * became so: it has everything that the node has handled.
@@ -95,9 +97,17 @@ export class Connection {
     return this.#filters;
   }
 
+  /** From now on: what was held back for history to bring is judged by them, too. */
   set filters(filters: Filters) {
     this.#filters = filters;
     this.#wantsAll = letsAllPass(filters);
+  }
+
+  /** From this place on. What was dropped before it, or may be still, comes by the filters of then. */
+  filterAfter(place: SequenceId, filters: Filters): void {
+    const due = this.refill !== undefined || this.exit.waiting > 0;
+    this.#former = due ? [...this.#former, { upTo: place, filters: this.#filters }] : [];
+    this.filters = filters;
   }
 
   get live(): boolean {
@@ -109,9 +119,19 @@ export class Connection {
     return this.#phase !== LIVE ? this.#phase.dropped : undefined;
   }
 
+  /** Whether history holds what this node does not hear. */
+  get hasHole(): boolean {
+    return this.#phase !== LIVE && this.#phase.hole;
+  }
+
   /** Rights first: rooms say who might hear an event, never who may. */
-  wants(event: Filterable): boolean {
-    return this.#sees(event.project_id) && (this.#wantsAll || matches(this.#filters, event));
+  wants(event: Filterable, id?: SequenceId): boolean {
+    if (!this.#sees(event.project_id)) return false;
+    if (this.#former.length > 0 && id !== undefined) {
+      const former = this.#former.find(({ upTo }) => compareSequence(id, upTo) <= 0);
+      if (former) return matches(former.filters, event);
+    }
+    return this.#wantsAll || matches(this.#filters, event);
   }
 
   /**
@@ -143,7 +163,7 @@ export class Connection {
   pass(event: Outgoing): void {
     if (!this.#isNew(event)) return;
     this.position = event.envelope.sequence_id as SequenceId;
-    if (!this.wants(event.about)) return;
+    if (!this.wants(event.about, this.position)) return;
     this.lastSent = this.position;
     const pace = this.refill;
     if (pace) this.exit.refill(event, pace);
@@ -164,8 +184,15 @@ export class Connection {
       return false;
     }
     this.position = laterSequence(this.position, at);
-    this.#phase = { held: [], again: false, dropped: undefined };
+    this.#phase = { held: [], again: false, hole: false, dropped: undefined };
     return true;
+  }
+
+  /** As {@link fallBehind}, because the node itself missed something. */
+  missedLive(at: SequenceId): boolean {
+    const starts = this.fallBehind(at);
+    if (this.#phase !== LIVE) this.#phase.hole = true;
+    return starts;
   }
 
   /** History is read from here on: it brings what was held back until now. */
@@ -188,6 +215,7 @@ export class Connection {
     for (const event of phase.held) this.pass(event);
     this.#phase = LIVE;
     this.#ahead = true;
+    if (this.exit.waiting === 0) this.#former = [];
     return true;
   }
 
@@ -205,7 +233,13 @@ export class Connection {
 
   /** What the gate dropped was announced; so is what is not sent because of that. */
   #miss(event: Outgoing): void {
-    if (this.refill && !event.urgent && this.#isNew(event) && this.wants(event.about)) this.exit.miss(event);
+    if (
+      this.refill &&
+      !event.urgent &&
+      this.#isNew(event) &&
+      this.wants(event.about, event.envelope.sequence_id)
+    )
+      this.exit.miss(event);
   }
 
   #dropped(at: SequenceId, pace: Pace): void {
@@ -218,7 +252,7 @@ export class Connection {
       return;
     }
     this.position = laterSequence(this.position, at);
-    this.#phase = { held: [], again: false, dropped: pace };
+    this.#phase = { held: [], again: false, hole: false, dropped: pace };
     this.onBehind();
   }
 }

@@ -47,12 +47,21 @@ export class Hub {
     this.#listeners.remove(connection);
   }
 
-  /** From now on it hears what these filters let pass. */
-  refilter(connection: Connection, filters: Filters): void {
+  /**
+   * Gives a connection other filters.
+   * @returns the place in the log from which on they count
+   */
+  refilter(connection: Connection, filters: Filters): SequenceId {
     this.#listeners.remove(connection);
-    connection.filters = filters;
+    const here = connection.live || connection.refill !== undefined;
+    const after = here ? this.continuity.last : connection.position;
+    if (here) connection.filterAfter(after, filters);
+    else connection.filters = filters;
     // One that left while it asked is not put back.
     if (this.connections.has(connection.id)) this.#listeners.add(connection);
+    // What a join has read already lacks the new rooms' events since its position: it reads again from there.
+    if (!connection.live) connection.fallBehind(connection.position);
+    return after;
   }
 
   /** How far a connection has come: one that is live has everything that this node has handled. */
@@ -94,7 +103,7 @@ export class Hub {
   #refill(because: string): void {
     let count = 0;
     for (const connection of this.connections.values()) {
-      if (!connection.fallBehind(this.continuity.last)) continue;
+      if (!connection.missedLive(this.continuity.last)) continue;
       count++;
       void this.options.join(connection, { name: "resume" });
     }

@@ -1,5 +1,6 @@
 import { setTimeout as pause } from "node:timers/promises";
 import {
+  compareSequence,
   type Envelope,
   type Filters,
   laterSequence,
@@ -52,10 +53,14 @@ export interface JoinOptions {
   outgoing(envelope: Envelope): Outgoing;
   /** Called when a connection is live, again after each refill. */
   joined(connection: Connection): void;
+  /** The last event that the node has handled. */
+  handledUpTo(): SequenceId;
   failed(connection: Connection, error: unknown): void;
 }
 
 const PAGE = 100;
+/** Of a refill: whoever needs one may be slow, and holds a page in memory for long. */
+const REFILL_PAGE = 25;
 const RETRY_MS = 250;
 /** A node whose every connection must be refilled reads for so many at once; Redis answers each in time. */
 const AT_ONCE = 32;
@@ -68,6 +73,13 @@ interface Replay {
   known?: History | undefined;
 }
 
+/** A stretch without what comes after this place. */
+function upTo(stretch: Stretch, end: SequenceId): Stretch {
+  if (stretch.loss || compareSequence(stretch.to, end) <= 0) return stretch;
+  const missed = stretch.missed.filter(({ id }) => compareSequence(id, end) <= 0);
+  return { ...stretch, missed, to: end, more: false };
+}
+
 /** How a connection begins: with a snapshot, or after its position, of which `known` was read before it had its rooms. */
 export type Start = { name: "first" } | { name: "resume"; known?: History };
 
@@ -76,7 +88,7 @@ export type Start = { name: "first" } | { name: "resume"; known?: History };
  * what it missed is read from Redis after that, so the two overlap and nothing falls between them; what comes twice is
  * known by its `sequence_id`. Also refills a connection whose live delivery had a hole.
  */
-export function createJoin({ sources, outgoing, joined, failed }: JoinOptions) {
+export function createJoin({ sources, outgoing, joined, handledUpTo, failed }: JoinOptions) {
   const inTurn = createTurns(AT_ONCE);
 
   const read: JoinSources = {
@@ -109,7 +121,7 @@ export function createJoin({ sources, outgoing, joined, failed }: JoinOptions) {
   async function readWanted(connection: Connection, page: History["missed"]) {
     for (;;) {
       const { filters } = connection;
-      const wanted = page.filter((event) => connection.wants(event)).map(({ id }) => id);
+      const wanted = page.filter((event) => connection.wants(event, event.id)).map(({ id }) => id);
       const entries = wanted.length > 0 ? await read.read(wanted) : [];
       if (connection.filters === filters) return entries;
     }
@@ -147,8 +159,11 @@ export function createJoin({ sources, outgoing, joined, failed }: JoinOptions) {
     const { exit, userId, projects } = connection;
     for (let more = true; more && exit.open; ) {
       connection.startRead();
+      // What the node has not handled yet will be heard, and is not to be brought twice.
+      const handled = handledUpTo();
       const { position, epoch } = connection;
-      const stretch = await read.missedNext(userId, projects, position, epoch, PAGE);
+      const next = await read.missedNext(userId, projects, position, epoch, REFILL_PAGE);
+      const stretch = connection.hasHole ? next : upTo(next, handled);
       // What is gone is gone for a replay as well, which says so and sends the newest.
       if (stretch.loss)
         return send(connection, await read.missedBy(userId, projects, position, epoch), replay);

@@ -12,9 +12,8 @@ import type { Connection } from "./connection.js";
 export interface Subscriber {
   connection: Connection;
   maxFilterIds: number;
-  /** Leaves the rooms of the old filters and joins those of the new ones. */
-  refilter(to: Filters): void;
-  position(): SequenceId;
+  /** Leaves the rooms of the old filters and joins those of the new ones; returns the place from which on they count. */
+  refilter(to: Filters): SequenceId;
   /** Writes the new filters where a resume finds them. */
   save(): Promise<void>;
 }
@@ -39,10 +38,7 @@ export async function takeSubscription(args: unknown[], subscriber: Subscriber):
   if ("code" in verdict)
     return answer({ ok: false, error: { code: verdict.code, message: verdict.message } });
 
-  subscriber.refilter(verdict);
-  // What a join has read already lacks the new rooms' events since its position: it reads again from there.
-  if (!connection.live) connection.fallBehind(connection.position);
-  const sequence_id = subscriber.position();
+  const sequence_id = subscriber.refilter(verdict);
   await subscriber.save();
   answer({ ok: true, filters: verdict, sequence_id });
   connection.exit.say("FILTERS_UPDATED", verdict);
