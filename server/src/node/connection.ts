@@ -52,7 +52,9 @@ type Phase = { held: Outgoing[]; again: boolean; hole: boolean; dropped: Pace | 
 const LIVE = "live";
 
 /** More than this is not held back in memory: the join reads it from Redis instead. */
-export const MAX_HELD = 500;
+export const MAX_HELD = 100;
+/** Of a connection that is behind: it may be slow, and stay so for long. */
+export const MAX_HELD_BEHIND = 25;
 
 const letsAllPass = (filters: Filters): boolean =>
   Object.values(filters).every((wanted) => wanted.length === 0);
@@ -152,7 +154,8 @@ export class Connection {
     // Its place in the log comes later, with the others; that it happened is told at once.
     if (phase.dropped && event.urgent && this.#isNew(event) && this.wants(event.about))
       this.exit.overtake(event);
-    if (!phase.again && phase.held.length < MAX_HELD) phase.held.push(event);
+    const most = phase.dropped ? MAX_HELD_BEHIND : MAX_HELD;
+    if (!phase.again && phase.held.length < most) phase.held.push(event);
     else {
       this.fallBehind(this.position);
       this.#miss(event);
@@ -252,7 +255,8 @@ export class Connection {
       return;
     }
     this.position = laterSequence(this.position, at);
-    this.#phase = { held: [], again: false, hole: false, dropped: pace };
+    // Nothing is held back before history is read: that brings it.
+    this.#phase = { held: [], again: true, hole: false, dropped: pace };
     this.onBehind();
   }
 }
