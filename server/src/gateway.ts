@@ -114,6 +114,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
   const hub = new Hub({
     outgoing,
     join,
+    onArrival: () => share.arrive(),
     onRefill(because, connections) {
       if (connections > 0) logger.warn({ because, connections }, "live delivery had a hole, refilling");
     },

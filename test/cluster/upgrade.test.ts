@@ -19,7 +19,7 @@ const transportOf = ({ viewer }: Ledger): string | undefined => viewer.socket.io
 describe("an upgrade from polling to WebSocket while events flow", () => {
   for (const [what, settings, perSecond] of [
     ["no limits", UNLIMITED, 300],
-    ["far above the rate limit", { WS_RATE_LIMIT_PER_CONNECTION: "60", WS_SEND_BUFFER_SIZE: "20" }, 150],
+    ["above the rate limit", { WS_RATE_LIMIT_PER_CONNECTION: "80", WS_SEND_BUFFER_SIZE: "20" }, 130],
     ["a queue that is always full", { ...UNLIMITED, WS_SEND_BUFFER_SIZE: "3" }, 300],
   ] as const) {
     it(`[D3][D5][D21] ${what}: nothing is lost, and nothing comes twice`, async function () {

@@ -987,6 +987,7 @@ class Node {
     const options = {
       outgoing: (envelope: Envelope) => this.#frame(envelope),
       join,
+      onArrival: () => {},
       onRefill: () => {},
     };
     this.#hub = new Hub(options);

@@ -146,6 +146,11 @@ export class Share {
     return this.#line.size === 0 && this.#spend(now);
   }
 
+  /** A connection has come: where there is no lease, one is asked for before the first message needs it. */
+  arrive(): void {
+    if (this.#now() >= this.#until) this.#askSoon();
+  }
+
   /** First come, first served; each turn is one message. Waiting twice counts once. */
   wait(waiter: Waiter): void {
     if (this.#stopped) return;

@@ -16,6 +16,8 @@ export interface Entry {
 export interface HubOptions {
   outgoing(envelope: Envelope): Outgoing;
   join(connection: Connection, start: Start): Promise<void>;
+  /** Called when a connection has come, before anything is read for it. */
+  onArrival(): void;
   /** Says that live delivery had a hole, and for how many connections it is being filled. */
   onRefill(because: string, connections: number): void;
 }
@@ -36,6 +38,7 @@ export class Hub {
   add(connection: Connection, start: Start): void {
     this.connections.set(connection.id, connection);
     this.#listeners.add(connection);
+    this.options.onArrival();
     connection.onBehind = () => void this.options.join(connection, { name: "resume" });
     void this.options.join(connection, start);
   }

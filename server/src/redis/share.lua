@@ -96,6 +96,10 @@ end
 -- A node that holds more than stands here went on by itself, while Redis was away or before it lost its data. So did
 -- others, with what cannot be known: until all are back, or their leases are over, nobody gets more than it holds.
 local free = limit - others
+-- One that is new here leaves some of what is free for the next one: others give theirs up with their next report.
+if not own.here and others > 0 then
+  free = math.ceil(free / 2)
+end
 if held > before and #nodes < known and not returning then
   returning = { now + LEASE, known }
 elseif returning and not own.here and held == 0 then
