@@ -13,8 +13,6 @@ import { until } from "../harness/wait.js";
 const FLOOD_SECONDS = Number(process.env.FLOOD_SECONDS ?? 3);
 /** Between a message's place in the node's window and when this process sees it (ms): this machine does other things. */
 const JITTER_MS = 200;
-/** How long a steady state is watched. */
-const SPAN_MS = 6000;
 
 /** A viewer with nothing between it and its node, whose books are kept. */
 async function watch(cluster: Cluster, { on = 1, ...options }: ViewerOptions & { on?: number } = {}) {
@@ -170,21 +168,21 @@ describe("limits", () => {
     await pause(3000);
 
     // Long against a page of a refill: a connection may get one in a burst, while others wait for theirs to be read.
-    const LONG_MS = 12_000;
+    const SPAN_MS = 12_000;
     const stalls = watchStalls();
     const begin = performance.now();
-    await pause(LONG_MS + 1000);
+    await pause(SPAN_MS + 1000);
     const stalled = stalls.total();
     await flood.stop();
     // What waits leaves in bursts about a second apart: a single stretch may begin or end within one, so it is the
     // median of stretches that begin at twenty places of a second.
     const stretches = Array.from({ length: 20 }, (_, n) => {
       const from = begin + n * 50;
-      const counts = ledgers.map((ledger) => countBetween(ledger, from, from + LONG_MS));
+      const counts = ledgers.map((ledger) => countBetween(ledger, from, from + SPAN_MS));
       return { counts, all: counts.reduce((a, b) => a + b) };
     }).sort((a, b) => a.all - b.all);
     const { counts, all } = stretches[10] as (typeof stretches)[number];
-    const seconds = LONG_MS / 1000;
+    const seconds = SPAN_MS / 1000;
     const what = `in ${seconds} s, of which this process stood still ${stalled} ms: least and most of one connection ${Math.min(...counts)}, ${Math.max(...counts)}; all stretches ${stretches.map((one) => one.all)}`;
     expect(all, what).to.be.at.most(limit * (seconds + JITTER_MS / 1000));
     expect(all, what).to.be.at.least(0.98 * limit * (seconds - stalled / 1000));
