@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { isIP } from "node:net";
 import { limits } from "@agentwire/shared";
 import { z } from "zod";
 
@@ -20,6 +21,34 @@ const list = z
       .filter((part) => part !== ""),
   );
 
+const flag = (fallback: boolean) =>
+  z
+    .enum(["true", "false"], "must be true or false")
+    .default(fallback ? "true" : "false")
+    .transform((text) => text === "true");
+
+const address = (...protocols: string[]) =>
+  z
+    .string()
+    .refine(
+      (text) => URL.canParse(text) && protocols.includes(new URL(text).protocol.slice(0, -1)),
+      `must be an address that begins with ${protocols.map((name) => `${name}://`).join(" or ")}`,
+    );
+
+/** An address, or a network in CIDR notation. */
+const network = z.string().refine(
+  (text) => {
+    const [ip = "", bits, ...more] = text.split("/");
+    const most = { 0: -1, 4: 32, 6: 128 }[isIP(ip)] ?? -1;
+    return (
+      most > 0 &&
+      more.length === 0 &&
+      (bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= most))
+    );
+  },
+  { error: (issue) => `${JSON.stringify(issue.input)} is not an address or a network such as 10.0.0.0/8` },
+);
+
 const origin = z
   .string()
   .refine((text) => text === "*" || (URL.canParse(text) && new URL(text).origin === text), {
@@ -30,22 +59,27 @@ const origin = z
 export const settings = {
   PORT: integer(8080, 0, 65_535),
   HOST: z.string().min(1).default("0.0.0.0"),
+  ADMIN_PORT: integer(9090, 0, 65_535),
+  ADMIN_HOST: z.string().min(1).default("127.0.0.1"),
+  ADMIN_USERNAME: z.string().min(1).max(256).optional(),
+  ADMIN_PASSWORD: z.string().min(1).max(256).optional(),
+  ADMIN_READONLY: flag(true),
   INSTANCE_ID: z
     .string()
     .regex(/^[A-Za-z0-9_.-]{1,64}$/, "must be 1 to 64 characters of A-Z a-z 0-9 _ . -")
     .default(() => `node-${randomBytes(4).toString("hex")}`),
-  REDIS_URL: z
-    .string()
-    .refine(
-      (text) => /^rediss?:\/\//.test(text) && URL.canParse(text),
-      "must be a redis:// or rediss:// address",
-    )
-    .default("redis://127.0.0.1:6379"),
-  JWT_SECRET: z.string({ error: "is required" }).min(1, "is required"),
+  REDIS_URL: address("redis", "rediss").default("redis://127.0.0.1:6379"),
+  JWT_SECRET: z.string().min(1).optional(),
+  SUPABASE_URL: address("https", "http").optional(),
+  JWT_JWKS_URL: address("https", "http").optional(),
   JWT_AUDIENCE: z.string().min(1).default("authenticated"),
   JWT_ISSUER: z.string().min(1).optional(),
+  DATABASE_URL: address("postgres", "postgresql").optional(),
+  DATABASE_PROJECTS_QUERY: z.string().min(1).default("select id from projects"),
+  DATABASE_POOL_SIZE: integer(5, 1, 100),
   INTERNAL_SERVICE_KEY: list,
   CORS_ORIGINS: list.pipe(z.array(origin)),
+  TRUSTED_PROXIES: list.pipe(z.array(network)),
   WS_KEY_PREFIX: z
     .string()
     .regex(/^[A-Za-z0-9_.{}-]{1,64}$/, "must be 1 to 64 characters of A-Z a-z 0-9 _ . { } -")
@@ -62,11 +96,22 @@ export const settings = {
   WS_QUEUE_TTL: integer(limits.queueMs / 1000, 1, 3600),
   WS_SEND_BUFFER_SIZE: integer(limits.queueMessages, 1, 100_000),
   WS_SEND_BUFFER_BYTES: integer(limits.queueBytes, 1024, 1024 * limits.queueBytes),
+  WS_MAX_CONNECTIONS: integer(limits.clusterConnections, 0, 10_000_000),
+  WS_MAX_CONNECTIONS_PER_USER: integer(limits.userConnections, 0, 100_000),
+  WS_CONNECTIONS_PER_IP_PER_MINUTE: integer(limits.addressConnectionsPerMinute, 0, 1_000_000),
+  WS_SUBSCRIPTION_UPDATES_PER_SECOND: integer(limits.subscriptionsPerSecond, 0, 10_000),
   WS_MAX_FILTER_IDS: integer(limits.filterIds, 1, 1000),
   WS_MAX_MESSAGE_BYTES: integer(limits.messageBytes, 1024, 100 * limits.messageBytes),
 } as const;
 
-const Settings = z.object(settings);
+const Settings = z.object(settings).superRefine((given, { addIssue }) => {
+  const say = (name: keyof typeof settings, message: string) =>
+    addIssue({ code: "custom", path: [name], message });
+  if (!given.JWT_SECRET && !given.SUPABASE_URL && !given.JWT_JWKS_URL)
+    say("JWT_SECRET", "is required, or SUPABASE_URL, or JWT_JWKS_URL");
+  if (given.ADMIN_USERNAME && !given.ADMIN_PASSWORD) say("ADMIN_PASSWORD", "is required with ADMIN_USERNAME");
+  if (given.ADMIN_PASSWORD && !given.ADMIN_USERNAME) say("ADMIN_USERNAME", "is required with ADMIN_PASSWORD");
+});
 export type Config = z.infer<typeof Settings>;
 
 /**

@@ -8,7 +8,7 @@
  */
 export const codes = {
   DRAINING: { status: 503, retry: "later", message: "this node is shutting down" },
-  UNAVAILABLE: { status: 503, retry: "later", message: "Redis did not confirm in time" },
+  UNAVAILABLE: { status: 503, retry: "later", message: "what this depends on does not answer" },
   CLUSTER_FULL: { status: 503, retry: "later", message: "the cluster has no room for another connection" },
   ORIGIN_FORBIDDEN: { status: 403, retry: "never", message: "this origin is not allowed" },
   IP_RATE_LIMITED: { status: 429, retry: "later", message: "too many connections from this address" },
@@ -22,6 +22,7 @@ export const codes = {
   TASK_NOT_FOUND: { status: 404, retry: "never", message: "no such task" },
   INVALID_EVENT: { status: 400, retry: "never", message: "the event is not valid" },
   UNKNOWN_EVENT: { status: 400, retry: "never", message: "no such event" },
+  RATE_LIMITED: { status: 429, retry: "later", message: "too many requests" },
   PAYLOAD_TOO_LARGE: { status: 413, retry: "never", message: "the message is too large" },
   DEGRADED: {
     status: 503,

@@ -10,6 +10,15 @@ export const limits = {
   messageBytes: 1_048_576,
   /** Bytes of terminal output in one event. */
   chunkBytes: 4096,
+  /** Connections of all nodes together, and of one user. */
+  clusterConnections: 10_000,
+  userConnections: 5,
+  /** Connections that one address may open in any minute; of IPv6, one /64 network. */
+  addressConnectionsPerMinute: 10,
+  /** SUBSCRIBEs of one connection in any second. */
+  subscriptionsPerSecond: 10,
+  /** How deep objects and lists may be nested in what a client sends. */
+  nesting: 32,
   /** Messages that one connection gets in any second; CRITICAL and control come on top. */
   messagesPerSecond: 100,
   /** Messages that all connections of a cluster together get in any second. */

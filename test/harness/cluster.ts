@@ -22,6 +22,9 @@ export interface ClusterOptions {
 /** For loads that are above the rate limits on purpose, where something else is tested. */
 export const UNLIMITED = { WS_RATE_LIMIT_PER_CONNECTION: "0", WS_RATE_LIMIT_GLOBAL: "0" };
 
+/** All viewers of a test come from one address, and many are one user's: where it tests something else, that is right. */
+export const ONE_ADDRESS = { WS_CONNECTIONS_PER_IP_PER_MINUTE: "0", WS_MAX_CONNECTIONS_PER_USER: "0" };
+
 export type Cluster = Awaited<ReturnType<typeof startCluster>>;
 
 /** A real cluster of its own: processes, Redis, sockets. It is taken down after the test that started it. */
@@ -38,6 +41,7 @@ export async function startCluster(options: ClusterOptions) {
         REDIS_URL: redis.url,
         JWT_SECRET,
         INTERNAL_SERVICE_KEY: SERVICE_KEY,
+        ...ONE_ADDRESS,
         ...settings,
       }),
     );

@@ -39,7 +39,13 @@ export class NodeProcess {
 
   /** Starts the process; {@link ready} tells when viewers are welcome. */
   start(): void {
-    const env = { PATH: process.env.PATH, HOST: "127.0.0.1", PORT: String(this.port), INSTANCE_ID: this.id };
+    const env = {
+      PATH: process.env.PATH,
+      HOST: "127.0.0.1",
+      PORT: String(this.port),
+      ADMIN_PORT: "0",
+      INSTANCE_ID: this.id,
+    };
     this.#child = spawn(process.execPath, [MAIN], {
       env: { ...env, ...this.settings },
       stdio: ["ignore", "pipe", "pipe"],

@@ -10,7 +10,7 @@ const CONTROL = /[\u0000-\u001f\u007f]/;
 const NOT_USERS = new Set(["anon", "service_role"]);
 
 export interface TokenRules {
-  secret: string;
+  secret: string | undefined;
   audience: string;
   issuer?: string | undefined;
 }
@@ -21,7 +21,7 @@ export function createTokenVerifier({
   audience,
   issuer,
 }: TokenRules): (token: string) => User | undefined {
-  const key: KeyObject = createSecretKey(Buffer.from(secret, "utf8"));
+  const key: KeyObject = createSecretKey(Buffer.from(secret ?? "", "utf8"));
 
   /** The user, or nothing: why a token is refused is not told to whoever sent it. */
   return (token) => {
@@ -36,7 +36,7 @@ export function createTokenVerifier({
     if (typeof role === "string" && NOT_USERS.has(role)) return undefined;
     if (typeof exp !== "number" || typeof sub !== "string") return undefined;
     if (sub === "" || sub.length > MAX_USER_ID || CONTROL.test(sub)) return undefined;
-    return { id: sub, claims: claims as User["claims"] };
+    return { id: sub, claims: claims as User["claims"], expiresAt: exp * 1000 };
   };
 }
 

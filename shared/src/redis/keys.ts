@@ -30,6 +30,10 @@ export function redisKeys(prefix = "ws", busPrefix = "events:") {
     connection: (connectionId: string) => `${prefix}:connections:${connectionId}`,
     /** Sorted set of connection ids, scored by lease end (ms). */
     userConnections: (userId: string) => `${prefix}:connections:user:${userId}`,
+    /** Sorted set of the connection ids of all nodes, scored by lease end (ms). */
+    leases: `${prefix}:leases`,
+    /** Sorted set of connection ids, scored by when they came from this address (ms). */
+    rateLimitIp: (address: string) => `${prefix}:ratelimit:ip:${address}`,
     /** Hash: what a stock client's `pid` resumes. */
     session: (pid: string) => `${prefix}:session:${pid}`,
     /** Hash, TTL 60 s: one node. */
@@ -40,6 +44,16 @@ export function redisKeys(prefix = "ws", busPrefix = "events:") {
     busLease: `${prefix}:bus:lease`,
     /** Hash, expires: how much of the cluster's limit of messages per second each node has. */
     rateLimitGlobal: `${prefix}:ratelimit:global`,
+    /** Stream, bounded: who came in, was refused, left, subscribed or lost a right. */
+    audit: `${prefix}:audit`,
+    /** Channel: `{user_id}` whose rights have changed. */
+    accessChanged: `${prefix}:access:changed`,
+    /** Stream of the operators' namespace, bounded, and what its adapter puts before its channels. */
+    adminEvents: `${prefix}:admin:events`,
+    /** String, expires: a session of the admin UI. */
+    adminSessionPrefix: `${prefix}:admin:session:`,
+    /** Sorted set of recent logins to the admin UI from this address. */
+    rateLimitAdmin: (address: string) => `${prefix}:ratelimit:admin:${address}`,
     /** What the streams adapter puts before its own request and response channels. */
     adapterChannel: `${prefix}:adapter`,
     /** Channel of the event bus, both ways. */
