@@ -4,11 +4,12 @@
 --       with 'take' also: 3 leases of the user's connections
 -- ARGV  1 'look' or 'take'   2 most connections in all   3 most of one address in a window   4 the window (ms)
 --       with 'take' also: 5 most of one user   6 connection id   7 how long its lease is (ms)
---       8 where the user has no place left, places whose lease was last renewed before this (ms) may be taken over;
---         '' when none may
+--       8 '' or a time (ms): places of the user whose lease was last renewed before it are silent
+--       9 'over': where the user has no place left, a silent one is taken over
 -- A most of 0 is no limit.
 --
 -- A lease that ended is a place that is free: nodes renew the leases of what they hold, and a dead one renews nothing.
+-- Such leases stay for a window: what died does not count for its address, what was closed does.
 -- Returns {0, former}, where `former` is the connection whose place was taken over, or '';
 --   {1} no room in the cluster; {2, ms until the address may come again}; {3, silent, now}: the user has no place left,
 --   and `silent` of them were not renewed since ARGV 8.
@@ -17,13 +18,21 @@ local mode, most, most_address, window = ARGV[1], tonumber(ARGV[2]), tonumber(AR
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-if most > 0 and redis.call('ZCARD', KEYS[1]) >= most then
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
+if most > 0 and redis.call('ZCOUNT', KEYS[1], '(' .. string.format('%.0f', now), '+inf') >= most then
   return { 1 }
 end
 
 if most_address > 0 then
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - window)
+  if redis.call('ZCARD', KEYS[2]) >= most_address then
+    for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+      local till = redis.call('ZSCORE', KEYS[1], id)
+      if till and tonumber(till) <= now then
+        redis.call('ZREM', KEYS[2], id)
+      end
+    end
+  end
   local over = redis.call('ZCARD', KEYS[2]) - most_address
   if over >= 0 then
     local first = redis.call('ZRANGE', KEYS[2], over, over, 'WITHSCORES')
