@@ -1,9 +1,7 @@
-import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Envelope } from "@agentwire/shared";
 import { AGENTS_NAMESPACE, refusal } from "@agentwire/shared";
 import { appendStatusChange, redisKeys } from "@agentwire/shared/redis";
-import { Server as Engine } from "engine.io";
 import express from "express";
 import type { Logger } from "pino";
 import { Server } from "socket.io";
@@ -13,6 +11,7 @@ import type { Config } from "./config.js";
 import { createAddressRule } from "./door/address.js";
 import { answerRequest } from "./door/answer.js";
 import { answers } from "./door/answers.js";
+import { createEngine } from "./door/engine.js";
 import { openDoor } from "./door/listener.js";
 import { createOriginRule } from "./door/origin.js";
 import { type SlotNotice, Slots } from "./door/slots.js";
@@ -44,15 +43,6 @@ import { Shares } from "./redis/share.js";
 import { SlotTable } from "./redis/slots.js";
 import { openStore } from "./redis/store.js";
 
-/**
- * Messages are compressed by the gate, once for everybody, each by itself. So a client is promised no context from one to
- * the next, and is asked to keep none: it costs memory for each connection.
- */
-const COMPRESSION = {
-  serverNoContextTakeover: true,
-  clientNoContextTakeover: true,
-  threshold: Number.POSITIVE_INFINITY,
-};
 /** What Redis knows of a connection is as old as a ping at most, and never old against the window. */
 function roundsOf({ WS_HEARTBEAT_INTERVAL, WS_REPLAY_WINDOW_SECONDS }: Config): number {
   const seconds = Math.min(WS_HEARTBEAT_INTERVAL, WS_REPLAY_WINDOW_SECONDS / 4);
@@ -77,6 +67,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     windowMs: config.WS_REPLAY_WINDOW_SECONDS * 1000,
     maxMessages: config.WS_MAX_REPLAY_MESSAGES,
   };
+  const warn = (what: string) => (error: unknown) => logger.warn({ err: String(error) }, what);
   const redis = connectRedis(config.REDIS_URL, logger);
   const { commands } = redis;
 
@@ -96,7 +87,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
       perAddressAndMinute: config.WS_CONNECTIONS_PER_IP_PER_MINUTE,
     }),
     publish: (notice) => notices.publish(keys.slotNotices, notice),
-    onError: (error) => logger.warn({ err: String(error) }, "places of connections not kept"),
+    onError: warn("places of connections not kept"),
   });
   const policy = claimsPolicy;
   const visits = new Visits();
@@ -104,11 +95,9 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     visits,
     projectsOf: (user) => policy.projectsOf(user),
     onChanged({ userId, projects }) {
-      void store
-        .keepAudience(new Map([[userId, projects]]))
-        .catch((error) => logger.warn({ err: String(error) }, "audience not kept"));
+      void store.keepAudience(new Map([[userId, projects]])).catch(warn("audience not kept"));
     },
-    onError: (error) => logger.warn({ err: String(error) }, "rights could not be read again"),
+    onError: warn("rights could not be read again"),
   });
   const expiry = new Expiry(visits);
   const idle = new Idle(visits);
@@ -133,7 +122,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     lease: (report) => shares.lease(report),
     giveBack: () => shares.giveBack(),
     connections: () => presence.size,
-    onError: (error) => logger.warn({ err: String(error) }, "share of the cluster's limit not renewed"),
+    onError: warn("share of the cluster's limit not renewed"),
   });
   const gate = openGate({
     bounds: { depth: config.WS_SEND_BUFFER_SIZE, bytes: config.WS_SEND_BUFFER_BYTES },
@@ -147,8 +136,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     sources: store,
     outgoing,
     handledUpTo: () => hub.last,
-    joined: ({ id }) =>
-      void presence.save(id).catch((error) => logger.warn({ err: String(error) }, "session not saved")),
+    joined: ({ id }) => void presence.save(id).catch(warn("session not saved")),
     failed: ({ id }, error) => logger.warn({ connection_id: id, err: String(error) }, "join interrupted"),
   });
   const hub = new Hub({
@@ -219,14 +207,11 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
 
   // The door, and behind it the namespaces.
   const interval = config.WS_HEARTBEAT_INTERVAL * 1000;
-  const engine = new Engine({
-    maxHttpBufferSize: config.WS_MAX_MESSAGE_BYTES,
-    perMessageDeflate: COMPRESSION,
-    pingInterval: interval,
-    pingTimeout: interval * (config.WS_HEARTBEAT_MAX_MISSED - 1) + config.WS_HEARTBEAT_TIMEOUT * 1000,
+  const { http, engine } = createEngine({
+    maxMessageBytes: config.WS_MAX_MESSAGE_BYTES,
+    pingIntervalMs: interval,
+    pingTimeoutMs: interval * (config.WS_HEARTBEAT_MAX_MISSED - 1) + config.WS_HEARTBEAT_TIMEOUT * 1000,
   });
-  // A token that names hundreds of projects is longer than what Node takes by itself.
-  const http = createServer({ maxHeaderSize: 65_536 });
   const admitted = openDoor(http, engine, {
     rules: {
       closed: () => {
@@ -274,9 +259,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     presence,
     onSubscribed() {},
     onReturned: ({ userId }, former) =>
-      void slots
-        .replace(former, userId)
-        .catch((error) => logger.warn({ err: String(error) }, "place of a former connection not freed")),
+      void slots.replace(former, userId).catch(warn("place of a former connection not freed")),
     logger,
   });
 
