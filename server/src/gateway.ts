@@ -8,6 +8,7 @@ import express from "express";
 import type { Logger } from "pino";
 import { Server } from "socket.io";
 import { claimsPolicy } from "./access/claims.js";
+import { openPostgresPolicy } from "./access/postgres.js";
 import type { Config } from "./config.js";
 import { answerRequest } from "./door/answer.js";
 import { openDoor } from "./door/listener.js";
@@ -174,6 +175,14 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     .use(dashboardRoutes());
 
   // The door, and behind it the namespaces.
+  const database = config.DATABASE_URL
+    ? openPostgresPolicy({
+        url: config.DATABASE_URL,
+        projectsQuery: config.DATABASE_PROJECTS_QUERY,
+        poolSize: config.DATABASE_POOL_SIZE,
+        onError: (error) => logger.warn({ err: String(error) }, "connection to the database lost"),
+      })
+    : undefined;
   const interval = config.WS_HEARTBEAT_INTERVAL * 1000;
   const engine = new Engine({
     maxHttpBufferSize: config.WS_MAX_MESSAGE_BYTES,
@@ -197,7 +206,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
         audience: config.JWT_AUDIENCE,
         issuer: config.JWT_ISSUER,
       }),
-      policy: claimsPolicy,
+      policy: database ?? claimsPolicy,
       maxFilterIds: config.WS_MAX_FILTER_IDS,
     },
     app,
@@ -233,7 +242,8 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
       http.close();
       await uptime.stop();
       for (const id of presence.ids()) agents.sockets.get(id)?.conn.close(true);
-      await Promise.allSettled([presence.emptied(), bus.stop(), share.stop(), store.leave()]);
+      const rights = database?.close();
+      await Promise.allSettled([presence.emptied(), bus.stop(), share.stop(), store.leave(), rights]);
       await io.close();
       http.closeAllConnections();
       redis.close();
