@@ -7,6 +7,7 @@ import type { Logger } from "pino";
 import { Server } from "socket.io";
 import { z } from "zod";
 import { claimsPolicy } from "./access/claims.js";
+import { openPostgresPolicy } from "./access/postgres.js";
 import type { Config } from "./config.js";
 import { createAddressRule } from "./door/address.js";
 import { answerRequest } from "./door/answer.js";
@@ -89,7 +90,15 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     publish: (notice) => notices.publish(keys.slotNotices, notice),
     onError: warn("places of connections not kept"),
   });
-  const policy = claimsPolicy;
+  const database = config.DATABASE_URL
+    ? openPostgresPolicy({
+        url: config.DATABASE_URL,
+        projectsQuery: config.DATABASE_PROJECTS_QUERY,
+        poolSize: config.DATABASE_POOL_SIZE,
+        onError: warn("connection to the database lost"),
+      })
+    : undefined;
+  const policy = database ?? claimsPolicy;
   const visits = new Visits();
   const rights = new Rights({
     visits,
