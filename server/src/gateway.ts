@@ -297,6 +297,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
         bus.stop(),
         share.stop(),
         store.leave(),
+        database?.close(),
       ]);
       await io.close();
       http.closeAllConnections();
