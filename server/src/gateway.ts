@@ -10,6 +10,7 @@ import { Server } from "socket.io";
 import { claimsPolicy } from "./access/claims.js";
 import type { Config } from "./config.js";
 import { answerRequest } from "./door/answer.js";
+import { jwksUrlOf, KeyServer } from "./door/key-server.js";
 import { openDoor } from "./door/listener.js";
 import { createOriginRule } from "./door/origin.js";
 import { createTokenVerifier } from "./door/token.js";
@@ -181,8 +182,11 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     pingInterval: interval,
     pingTimeout: interval * (config.WS_HEARTBEAT_MAX_MISSED - 1) + config.WS_HEARTBEAT_TIMEOUT * 1000,
   });
-  // A token that names hundreds of projects is longer than what Node takes by itself.
-  const http = createServer({ maxHeaderSize: 65_536 });
+  // Room for a token that names hundreds of projects, and for one that is too long: the door answers that one, where
+  // Node would say 431.
+  const http = createServer({ maxHeaderSize: 262_144 });
+  const jwksUrl = jwksUrlOf(config);
+  const keysNotFetched = (error: unknown) => logger.warn({ err: String(error) }, "keys not fetched");
   const admitted = openDoor(
     http,
     engine,
@@ -194,6 +198,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
       origin: createOriginRule(config.CORS_ORIGINS),
       verify: createTokenVerifier({
         secret: config.JWT_SECRET,
+        keys: jwksUrl ? new KeyServer(jwksUrl, keysNotFetched) : undefined,
         audience: config.JWT_AUDIENCE,
         issuer: config.JWT_ISSUER,
       }),

@@ -3,7 +3,7 @@ import { type Refusal, refusal } from "@agentwire/shared";
 import type { Policy, User } from "../access/policy.js";
 import type { OriginRule } from "./origin.js";
 import { parseWishes, type Wishes } from "./query.js";
-import { tokenOf } from "./token.js";
+import { tokenOf, type VerifyToken } from "./token.js";
 
 /** Who came in, and what for. */
 export interface Admission extends Wishes {
@@ -18,7 +18,7 @@ export interface HandshakeRules {
   /** Why nobody can come in now; nothing when the node is open. */
   closed(): Refusal | undefined;
   origin: OriginRule;
-  verify(token: string): User | undefined;
+  verify: VerifyToken;
   policy: Policy;
   maxFilterIds: number;
 }
@@ -31,8 +31,8 @@ export async function judgeHandshake(req: IncomingMessage, rules: HandshakeRules
 
   const query = new URL(req.url ?? "/", "http://node").searchParams;
   const token = tokenOf(query, req.headers.authorization);
-  const user = token === undefined ? undefined : rules.verify(token);
-  if (!user) return { refused: refusal("UNAUTHORIZED") };
+  const user = token === undefined ? "UNAUTHORIZED" : await rules.verify(token);
+  if (typeof user === "string") return { refused: refusal(user) };
 
   const wishes = parseWishes(query, rules.maxFilterIds);
   if ("code" in wishes) return { refused: wishes };
