@@ -156,6 +156,13 @@ describe("tokens", () => {
     );
   });
 
+  it("[D12] where keys of two kinds share an id, the algorithm decides", async () => {
+    const kid = "shared";
+    const server = await startJwksServer([rsa, ec].map(({ jwk }) => ({ ...jwk, kid })));
+    const verify = createTokenVerifier({ ...rules, keys: new KeyServer(server.url, () => {}) });
+    for (const signer of [rsa, ec]) expect(await verify(signed(signer, {}, { kid }))).to.be.an("object");
+  });
+
   it("[D12] RSA keys that are too short to be safe are none", async () => {
     const { publicKey, privateKey } = generateKeyPairSync("rsa", { modulusLength: 1024 });
     const header = { alg: "RS256", kid: "short" };
