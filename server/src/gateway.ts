@@ -13,6 +13,7 @@ import { createAddressRule } from "./door/address.js";
 import { answerRequest } from "./door/answer.js";
 import { answers } from "./door/answers.js";
 import { createEngine } from "./door/engine.js";
+import { jwksUrlOf, KeyServer } from "./door/key-server.js";
 import { openDoor } from "./door/listener.js";
 import { createOriginRule } from "./door/origin.js";
 import { type SlotNotice, Slots } from "./door/slots.js";
@@ -221,6 +222,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     pingIntervalMs: interval,
     pingTimeoutMs: interval * (config.WS_HEARTBEAT_MAX_MISSED - 1) + config.WS_HEARTBEAT_TIMEOUT * 1000,
   });
+  const jwksUrl = jwksUrlOf(config);
   const admitted = openDoor(http, engine, {
     rules: {
       closed: () => {
@@ -231,6 +233,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
       address: createAddressRule(config.TRUSTED_PROXIES),
       verify: createTokenVerifier({
         secret: config.JWT_SECRET,
+        keys: jwksUrl ? new KeyServer(jwksUrl, warn("keys not fetched")) : undefined,
         audience: config.JWT_AUDIENCE,
         issuer: config.JWT_ISSUER,
       }),
