@@ -102,6 +102,7 @@ export const settings = {
   WS_SUBSCRIPTION_UPDATES_PER_SECOND: integer(limits.subscriptionsPerSecond, 0, 10_000),
   WS_MAX_FILTER_IDS: integer(limits.filterIds, 1, 1000),
   WS_MAX_MESSAGE_BYTES: integer(limits.messageBytes, 1024, 100 * limits.messageBytes),
+  WS_AUDIT_ENTRIES: integer(10_000, 1, 10_000_000),
 } as const;
 
 const Settings = z.object(settings).superRefine((given, { addIssue }) => {
