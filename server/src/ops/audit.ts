@@ -12,7 +12,7 @@ export interface AuditOptions {
 export interface Audit {
   /** Takes an entry and returns at once: its line is logged by then, and Redis gets it soon. Never throws. */
   note(entry: AuditEntry): void;
-  /** Writes what waits; gives up after a second. To be called when nothing is noted any more. */
+  /** Writes what waits; waits for it for a second at most. */
   flush(): Promise<void>;
   /** How many entries are in the log only, because Redis was away for too long. */
   lost(): number;
@@ -108,7 +108,6 @@ export function createAudit({ instanceId, append, logger }: AuditOptions): Audit
         await Promise.race([run(), pause(left(), undefined, { ref: false })]);
         if (waiting.length > 0) await pause(Math.min(FLUSH_RETRY_MS, left()));
       }
-      clearTimeout(timer);
       const entries = waiting.length + writing.length;
       if (entries > 0) logger.warn({ entries }, "audit entries not written to redis");
     },
