@@ -4,7 +4,7 @@ import { AGENTS_NAMESPACE, refusal } from "@agentwire/shared";
 import { appendStatusChange, redisKeys } from "@agentwire/shared/redis";
 import express from "express";
 import type { Logger } from "pino";
-import { Server } from "socket.io";
+import { type DisconnectReason, Server } from "socket.io";
 import { z } from "zod";
 import { claimsPolicy } from "./access/claims.js";
 import { openPostgresPolicy } from "./access/postgres.js";
@@ -35,15 +35,19 @@ import { Rights } from "./node/rights.js";
 import { BEAT_MS, Uptime } from "./node/uptime.js";
 import { type Opened, Visits } from "./node/visits.js";
 import { look } from "./node/watch.js";
+import { createAudit } from "./ops/audit.js";
 import { dashboardRoutes } from "./ops/dashboard.js";
 import { healthRoutes } from "./ops/health.js";
+import { createMetrics } from "./ops/metrics.js";
 import { createStreamAdapter } from "./redis/adapter.js";
+import { AuditLog } from "./redis/audit-log.js";
 import { connectRedis } from "./redis/clients.js";
 import { Marker } from "./redis/marker.js";
 import { Notices } from "./redis/notices.js";
 import { Shares } from "./redis/share.js";
 import { SlotTable } from "./redis/slots.js";
 import { openStore } from "./redis/store.js";
+import { streamLag } from "./redis/stream-lag.js";
 
 /** What Redis knows of a connection is as old as a ping at most, and never old against the window. */
 function roundsOf({ WS_HEARTBEAT_INTERVAL, WS_REPLAY_WINDOW_SECONDS }: Config): number {
@@ -77,6 +81,13 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
   const marker = new Marker(commands, keys);
   const lease = new BusLease(commands, keys, config.INSTANCE_ID);
 
+  const auditLog = new AuditLog(commands, keys, config.WS_AUDIT_ENTRIES);
+  const audit = createAudit({
+    instanceId: config.INSTANCE_ID,
+    append: (records) => auditLog.append(records),
+    logger,
+  });
+
   // Who is here, and what they may see.
   const notices = new Notices(redis.notices, commands, {
     onReturn: () => rights.changed(),
@@ -104,7 +115,8 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
   const rights = new Rights({
     visits,
     projectsOf: (user) => policy.projectsOf(user),
-    onChanged({ userId, projects }) {
+    onChanged({ id, userId, projects, visitor: { ip } }, lost) {
+      if (lost.length > 0) audit.note({ event: "revoke", user: userId, ip, connection: id, projects: lost });
       void store.keepAudience(new Map([[userId, projects]])).catch(warn("audience not kept"));
     },
     onError: warn("rights could not be read again"),
@@ -140,6 +152,14 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     ttlMs: config.WS_QUEUE_TTL * 1000,
     share,
   });
+  const metrics = createMetrics({
+    gate: gate.counters,
+    connections: () => visits.lines(),
+    state: () => uptime.state.name,
+    redisUp: () => commands.status === "ready" && uptime.state.name !== "away",
+    streamLag: () => streamLag(commands, keys, hub.last),
+    auditLost: () => audit.lost(),
+  });
   const outgoing = (envelope: Envelope) => gate.frame(AGENTS_NAMESPACE, envelope);
 
   const join = createJoin({
@@ -147,6 +167,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     outgoing,
     handledUpTo: () => hub.last,
     joined: ({ id }) => void presence.save(id).catch(warn("session not saved")),
+    ended: (outcome) => metrics.replay(outcome),
     failed: ({ id }, error) => logger.warn({ connection_id: id, err: String(error) }, "join interrupted"),
   });
   const hub = new Hub({
@@ -154,7 +175,9 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     join,
     onArrival: () => share.arrive(),
     onRefill(because, connections) {
-      if (connections > 0) logger.warn({ because, connections }, "live delivery had a hole, refilling");
+      if (connections === 0) return;
+      metrics.refill(because);
+      logger.warn({ because, connections }, "live delivery had a hole, refilling");
     },
   });
   const presence = new Presence(store, (connection) => hub.positionOf(connection), roundsOf(config));
@@ -242,7 +265,10 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
       slots,
       owner: (sid) => visits.withSession(sid)?.visitor,
     },
-    onVerdict() {},
+    onVerdict(verdict, { transport, ip, userId }) {
+      metrics.handshake(verdict, transport);
+      if (verdict !== "admitted") audit.note({ event: "refuse", user: userId, ip, reason: verdict });
+    },
     onAbandoned: ({ connectionId }) => slots.release(connectionId),
     elsewhere: app,
     logger,
@@ -251,10 +277,16 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     const admission = admitted(connection.request);
     // Engine.IO gives the ways in of its own no request that the door has seen.
     if (!admission) return connection.close(true);
-    const { id } = visits.open(connection as Opened, admission, (visit) => slots.release(visit.id));
-    slots.opened(id, {
+    const { connectionId, user, ip } = admission;
+    const who = { user: user.id, ip, connection: connectionId };
+    const visit = visits.open(connection as Opened, admission, ({ endedBecause }, reason) => {
+      slots.release(connectionId);
+      audit.note({ event: "disconnect", ...who, reason: endedBecause ?? (reason as DisconnectReason) });
+    });
+    audit.note({ event: "connect", ...who });
+    slots.opened(connectionId, {
       answers: (withinMs) => answers(connection, withinMs),
-      close: () => connection.close(true),
+      close: () => visit.end("USER_CONNECTION_LIMIT"),
     });
     gate.guard(connection);
     if (admission.encoding === "messagepack") speakMessagePack(connection);
@@ -269,7 +301,8 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     store: { ...store, now: () => hub.continuity },
     hub,
     presence,
-    onSubscribed() {},
+    onSubscribed: ({ id, userId, visitor: { ip } }, filters) =>
+      audit.note({ event: "subscribe", user: userId, ip, connection: id, filters }),
     onReturned: ({ userId }, former) =>
       void slots.replace(former, userId).catch(warn("place of a former connection not freed")),
     logger,
@@ -303,6 +336,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
         database?.close(),
       ]);
       await io.close();
+      await audit.flush();
       http.closeAllConnections();
       redis.close();
     },

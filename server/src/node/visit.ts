@@ -1,5 +1,5 @@
 import { setTimeout as pause } from "node:timers/promises";
-import type { EventType, Filters, PayloadOf, SequenceId } from "@agentwire/shared";
+import type { Code, EventType, Filters, PayloadOf, SequenceId } from "@agentwire/shared";
 
 /** Who stands behind a connection, and what was asked for. The door decided it. */
 export interface Visitor {
@@ -39,6 +39,8 @@ export class Visit {
   readonly namespaces = new Set<Joined>();
   #projects: ReadonlySet<string>;
   #ending = false;
+  /** Where this node ended it: why. */
+  endedBecause: Code | undefined;
 
   constructor(
     readonly visitor: Visitor,
@@ -80,9 +82,10 @@ export class Visit {
   }
 
   /** Ends it as a transport close: the client comes back. What was said to it leaves first, if the client takes it. */
-  end(): void {
+  end(because?: Code): void {
     if (this.#ending) return;
     this.#ending = true;
+    this.endedBecause = because;
     const said = Promise.all([...this.namespaces].map((namespace) => namespace.drained()));
     // Not a plain close: on polling that waits for a request, which may never come.
     void Promise.race([said, pause(LAST_WORDS_MS)]).then(() => this.connection.close(true));
