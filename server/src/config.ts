@@ -129,8 +129,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     Object.entries(env).filter(([name, value]) => name in settings && value !== ""),
   );
   const parsed = Settings.safeParse(given);
-  const problems = missing(given);
+  const alone = (parsed.error?.issues ?? []).map(({ path, message }) => `${String(path[0])} ${message}`);
+  const problems = [...alone, ...missing(given)];
   if (parsed.success && problems.length === 0) return parsed.data;
-  for (const { path, message } of parsed.error?.issues ?? []) problems.push(`${String(path[0])} ${message}`);
   throw new Error(`bad settings: ${problems.join("; ")}`);
 }

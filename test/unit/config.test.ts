@@ -282,7 +282,7 @@ describe("settings", () => {
     expect(() => readConfig({ PORT: "abc", LOG_LEVEL: "loud" }))
       .to.throw(Error)
       .with.property("message")
-      .that.matches(/^bad settings: PORT [^;\n]+; LOG_LEVEL [^;\n]+$/);
+      .that.matches(/^bad settings: PORT [^;\n]+; LOG_LEVEL [^;\n]+; JWT_SECRET is required[^;\n]+$/);
   });
 
   const starts: [string, NodeJS.ProcessEnv, RegExp][] = [
