@@ -321,7 +321,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     port: port(),
     ready: uptime.start(),
     async stop() {
-      http.close();
+      // It listens until the end, so that whoever comes now is told why not.
       await uptime.stop();
       rights.stop();
       expiry.stop();
@@ -335,8 +335,9 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
         store.leave(),
         database?.close(),
       ]);
+      http.close();
       await io.close();
-      await audit.flush();
+      await Promise.allSettled([presence.emptied(), slots.emptied(), audit.flush()]);
       http.closeAllConnections();
       redis.close();
     },
