@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { type IncomingHttpHeaders, request } from "node:http";
+import { seenByOutsiders } from "./secrets.js";
 
 export interface Answer {
   status: number;
@@ -35,12 +36,9 @@ function ask(url: string, headers: Record<string, string>, method: string, text?
       resolve({ status: 101, headers, body: "" });
     });
     asked.on("response", async (answer) => {
-      const chunks = await answer.toArray();
-      resolve({
-        status: answer.statusCode ?? 0,
-        headers: answer.headers,
-        body: Buffer.concat(chunks).toString(),
-      });
+      const body = Buffer.concat(await answer.toArray()).toString();
+      seenByOutsiders(body, "an answer of the door");
+      resolve({ status: answer.statusCode ?? 0, headers: answer.headers, body });
     });
     asked.end(text);
   });

@@ -51,7 +51,7 @@ describe("audit", () => {
       return { records, log, audit };
     };
 
-    it("[D12] any text gives one line of JSON and one entry, bounded, without a character that cannot be seen", async () => {
+    it("[D26] any text gives one line of JSON and one entry, bounded, without a character that cannot be seen", async () => {
       const anything = fc.string({ unit: "binary", maxLength: 600 });
       const unpaired = fc.array(fc.integer({ min: 0xd7f0, max: 0xe010 }), { maxLength: 20 });
       const nasty = fc.constantFrom(
@@ -108,7 +108,7 @@ describe("audit", () => {
       );
     });
 
-    it("[D12] two different texts never look alike, and what can be seen stays as it is", () => {
+    it("[D26] two different texts never look alike, and what can be seen stays as it is", () => {
       const back = (text: string) =>
         text.replace(/\\(?:\\|u([0-9a-f]{4}))/g, (_, hex) =>
           hex === undefined ? "\\" : String.fromCharCode(Number.parseInt(hex, 16)),
@@ -126,7 +126,7 @@ describe("audit", () => {
       expect(printable("😀".repeat(1_000_000)).length).to.be.at.most(256);
     });
 
-    it("[D12] only the named fields get in: a token that is handed over with an entry does not", async () => {
+    it("[D26] only the named fields get in: a token that is handed over with an entry does not", async () => {
       const { records, log, audit } = kept();
       const secret = "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl";
       const careless = { event: "connect", ip: "::1", token: secret, headers: { authorization: secret } };
@@ -139,7 +139,7 @@ describe("audit", () => {
       expect(JSON.stringify(records) + log.texts.join("")).not.to.include(secret);
     });
 
-    it("[D12] a filter of 1,000 ids is cut, and says so", async () => {
+    it("[D26] a filter of 1,000 ids is cut, and says so", async () => {
       const { records, audit } = kept();
       const agent_ids = Array.from({ length: 1000 }, (_, n) => `agent-${n}`.padEnd(128, "x"));
       audit.note({
@@ -153,7 +153,7 @@ describe("audit", () => {
       expect(others).to.deep.equal({ project_ids: ["p1"], event_types: [] });
     });
 
-    it("[D12] what is no entry at all is an error in the log, and no exception", () => {
+    it("[D26] what is no entry at all is an error in the log, and no exception", () => {
       const { log, audit } = kept();
       audit.note({ event: "connect", ip: 7 } as unknown as AuditEntry);
       audit.note(undefined as unknown as AuditEntry);
@@ -162,7 +162,7 @@ describe("audit", () => {
   });
 
   describe("when it is written", () => {
-    it("[D12] not before the caller goes on, then in batches of 100 at most, one after the other", async () => {
+    it("[D26] not before the caller goes on, then in batches of 100 at most, one after the other", async () => {
       const batches: number[] = [];
       let under = 0;
       const { audit } = auditTo(async (batch) => {
@@ -181,7 +181,7 @@ describe("audit", () => {
       await until("a single one too", () => batches.length === 4);
     });
 
-    it("[D12] asked to hurry, it still writes one batch after the other; a write that hangs is left after a second", async () => {
+    it("[D26] asked to hurry, it still writes one batch after the other; a write that hangs is left after a second", async () => {
       let under = 0;
       let most = 0;
       const { audit } = auditTo(async () => {
@@ -201,7 +201,7 @@ describe("audit", () => {
       expect(hanging.log.said("audit entries not written to redis")).to.have.length(1);
     });
 
-    it("[D12] it tries again and again, and says once that it has to", async () => {
+    it("[D26] it tries again and again, and says once that it has to", async () => {
       let tries = 0;
       const { log, audit } = auditTo(async () => {
         if (++tries < 4) throw new Error("away");
@@ -211,7 +211,7 @@ describe("audit", () => {
       expect(log.said("audit entries wait for redis")).to.have.length(1);
     });
 
-    it("[D12] entries noted while others are written wait for their turn, also the last one", async () => {
+    it("[D26] entries noted while others are written wait for their turn, also the last one", async () => {
       const written: string[] = [];
       const { audit } = auditTo(async (batch) => {
         const last = Number(batch.at(-1)?.user?.slice(5));
@@ -224,7 +224,7 @@ describe("audit", () => {
       expect(written).to.deep.equal(Array.from({ length: 501 }, (_, n) => `user-${n}`));
     });
 
-    it("[D12] memory is bounded also while a write hangs: of 1,000 that wait the oldest go, and are counted", async () => {
+    it("[D26] memory is bounded also while a write hangs: of 1,000 that wait the oldest go, and are counted", async () => {
       let fail: (error: Error) => void = () => {};
       const got: Fields[][] = [];
       const { log, audit } = auditTo((batch) => {
@@ -283,7 +283,7 @@ describe("audit", () => {
       return all;
     };
 
-    it("[D12] an entry has its fields in the stream, and the same in the log", async () => {
+    it("[D26] an entry has its fields in the stream, and the same in the log", async () => {
       const { audit, read, log, client } = await opened();
       const filters = { agent_ids: ["a1"], project_ids: ["p1", "p2"], event_types: [] };
       audit.note({ event: "connect", user: "anna", ip: "10.0.0.1", connection: "c1", filters });
@@ -319,7 +319,7 @@ describe("audit", () => {
       expect(log.said("audit")[0]).to.deep.include({ ...anna, level: 30, detail: filters });
     });
 
-    it("[D12] many go together: 1,000 entries are ten transactions, in their order", async () => {
+    it("[D26] many go together: 1,000 entries are ten transactions, in their order", async () => {
       const { audit, read, client } = await opened();
       await client.config("RESETSTAT");
       for (let n = 0; n < 1000; n++) audit.note(numbered(n));
@@ -330,7 +330,7 @@ describe("audit", () => {
       expect(await client.info("commandstats")).to.match(/cmdstat_exec:calls=10,/);
     });
 
-    it("[D12] the stream is bounded", async () => {
+    it("[D26] the stream is bounded", async () => {
       const { audit, read, client } = await opened({ maxEntries: 200 });
       for (let n = 0; n < 3000; n++) {
         audit.note(numbered(n));
@@ -341,7 +341,7 @@ describe("audit", () => {
       expect(await client.xlen(keys.audit)).to.be.within(200, 300);
     });
 
-    it("[D12] while Redis is gone the lines go on, and afterwards one entry says how many are missing", async () => {
+    it("[D26] while Redis is gone the lines go on, and afterwards one entry says how many are missing", async () => {
       const { audit, read, log, client } = await opened();
       await server.kill();
       await until("that is noticed", () => client.status !== "ready");
@@ -366,7 +366,7 @@ describe("audit", () => {
       expect(log.said("audit entries wait for redis")).to.have.length(1);
     });
 
-    it("[D12] while Redis hangs nothing is lost, and stopping waits a second at most", async () => {
+    it("[D26] while Redis hangs nothing is lost, and stopping waits a second at most", async () => {
       const { audit, read, log } = await opened();
       server.pause();
       for (let n = 0; n < 150; n++) audit.note(numbered(n));
@@ -384,7 +384,7 @@ describe("audit", () => {
       expect(audit.lost()).to.equal(0);
     });
 
-    it("[D12] what Redis refuses is kept and written later", async () => {
+    it("[D26] what Redis refuses is kept and written later", async () => {
       const { audit, read, log, client } = await opened();
       await client.set(keys.audit, "no stream");
       audit.note(numbered(0));
@@ -393,7 +393,7 @@ describe("audit", () => {
       await until("it is written", async () => (await read()).length === 1);
     });
 
-    it("[D12] stopping writes what waits", async () => {
+    it("[D26] stopping writes what waits", async () => {
       const { audit, read } = await opened();
       for (let n = 0; n < 342; n++) audit.note(numbered(n));
       await audit.flush();

@@ -44,7 +44,7 @@ function open(sources: Partial<MetricSources> = {}) {
 }
 
 describe("metrics", () => {
-  it("[D12] the parser of this test is strict", () => {
+  it("[D26] the parser of this test is strict", () => {
     const good = '# HELP a_total x\n# TYPE a_total counter\na_total{b="c\\"d",e=""} 1\na_total 2e-3\n';
     expect(parseExposition(good).get("a_total")?.samples).to.deep.equal([
       { name: "a_total", labels: { b: 'c\\"d', e: "" }, value: 1 },
@@ -66,7 +66,7 @@ describe("metrics", () => {
     for (const text of bad) expect(() => parseExposition(text), text).to.throw();
   });
 
-  it("[D12] what is rendered parses, with the conventions: units, _total on counters and on nothing else", async () => {
+  it("[D26] what is rendered parses, with the conventions: units, _total on counters and on nothing else", async () => {
     const { families, metrics } = open({ connections: () => [{ transport: "polling", encoding: "json" }] });
     metrics.handshake("UNAUTHORIZED", "polling");
     const found = [...(await families()).values()];
@@ -86,7 +86,7 @@ describe("metrics", () => {
     ]);
   });
 
-  it("[D12] the gate's counters are read when they are asked for, again and again", async () => {
+  it("[D26] the gate's counters are read when they are asked for, again and again", async () => {
     const { gate, value, family } = open();
     expect(await value("agentwire_delivered_total", { class: "log" })).to.equal(0);
     gate.delivered.log = 7;
@@ -114,7 +114,7 @@ describe("metrics", () => {
     expect((await family("agentwire_delivered_total")).samples).to.have.length(4);
   });
 
-  it("[D12] connections are counted by transport and encoding, also down again", async () => {
+  it("[D26] connections are counted by transport and encoding, also down again", async () => {
     const here = [
       { transport: "websocket", encoding: "json" },
       { transport: "websocket", encoding: "json" },
@@ -129,7 +129,7 @@ describe("metrics", () => {
     expect((await family(name)).samples.map(({ value }) => value)).to.deep.equal([0, 0, 0, 0]);
   });
 
-  it("[D12] handshakes, replays and refills are counted, from zero", async () => {
+  it("[D26] handshakes, replays and refills are counted, from zero", async () => {
     const { metrics, value } = open();
     const admitted = { verdict: "admitted", transport: "websocket" };
     expect(await value("agentwire_handshakes_total", admitted)).to.equal(0);
@@ -150,7 +150,7 @@ describe("metrics", () => {
     expect(await value("agentwire_node_refills_total", { because: "gap" })).to.equal(1);
   });
 
-  it("[D12] the state of the node, of Redis, of the audit and the version", async () => {
+  it("[D26] the state of the node, of Redis, of the audit and the version", async () => {
     let state: ReturnType<MetricSources["state"]> = "starting";
     let up = false;
     let lost = 0;
@@ -173,7 +173,7 @@ describe("metrics", () => {
     expect(await value("agentwire_build_info", { version: "0.1.0" })).to.equal(1);
   });
 
-  it("[D12] the lag is absent while Redis cannot say it, and the rest is there", async () => {
+  it("[D26] the lag is absent while Redis cannot say it, and the rest is there", async () => {
     let away = false;
     const { value } = open({
       streamLag: () => (away ? Promise.reject(new Error("away")) : Promise.resolve(1.5)),
@@ -186,7 +186,7 @@ describe("metrics", () => {
     expect(await value("agentwire_stream_lag_seconds")).to.equal(1.5);
   });
 
-  it("[D12] whatever comes from outside, the labels are a known few, and name nobody", async () => {
+  it("[D26] whatever comes from outside, the labels are a known few, and name nobody", async () => {
     const here: { transport: string; encoding: string }[] = [];
     const { metrics, families } = open({ connections: () => here });
     const text = fc.oneof(fc.string(), fc.constantFrom("user-1", "10.0.0.1", "__proto__", "toString", "a b"));
@@ -221,7 +221,7 @@ describe("metrics", () => {
     expect(samples).to.be.below(120);
   });
 
-  it("[D12] GET /metrics answers with it, as Prometheus asks", async () => {
+  it("[D26] GET /metrics answers with it, as Prometheus asks", async () => {
     const { metrics } = open();
     const server = createServer(express().use(metrics.route)).listen(0, "127.0.0.1");
     await once(server, "listening");
@@ -238,7 +238,7 @@ describe("metrics", () => {
     expect((await fetch(`${url}/metrics`, { method: "POST" })).status).to.equal(404);
   });
 
-  it("[D12] two nodes in one process do not share their figures", async () => {
+  it("[D26] two nodes in one process do not share their figures", async () => {
     const [one, another] = [open(), open()];
     one.metrics.replay("complete");
     expect(await another.value("agentwire_replays_total", { outcome: "complete" })).to.equal(0);
@@ -254,7 +254,7 @@ describe("metrics", () => {
     });
     after(() => server?.stop());
 
-    it("[D12] is the age of the oldest event that was not handled, and 0 when level", async () => {
+    it("[D26] is the age of the oldest event that was not handled, and 0 when level", async () => {
       const redis = server.client();
       expect(await streamLag(redis, keys, "0-0")).to.equal(0);
       const append = async (n: number) => {

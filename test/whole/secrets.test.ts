@@ -22,7 +22,7 @@ describe("after all tests", () => {
     expect(suite?.parent?.suites.at(-1)).to.equal(suite);
   });
 
-  it("[D12] what is planted is found: whole, cut, between other letters; and nothing else is", () => {
+  it("[D26] what is planted is found: whole, cut, between other letters; and nothing else is", () => {
     const search = new SecretSearch();
     const random = (bytes: number) => randomBytes(bytes).toString("base64url");
     const [header = "", payload = "", signature = ""] = token("user-1", ["p1"]).split(".");
@@ -59,7 +59,7 @@ describe("after all tests", () => {
   describe("everything that was used", () => {
     needs("REDIS");
 
-    it("[D12] is looked for: what goes on at the door is kept, from every side", async () => {
+    it("[D26] is looked for: what goes on at the door is kept, from every side", async () => {
       const cluster = await startCluster({ nodes: 1 });
       const { url } = cluster.node(1);
       const before = secrets.seen;
@@ -93,7 +93,7 @@ describe("after all tests", () => {
       expect(grown("an answer")).to.equal(true);
     });
 
-    it("[D12] no token, key or session id is in any log, metric, audit entry or answer", () => {
+    it("[D26] no token, key or session id is in any log, metric, audit entry or answer", () => {
       const control = "the control";
       seenByOutsiders(token("user-1", ["p1"]), control);
       const all = secrets.find();
