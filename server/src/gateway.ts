@@ -9,7 +9,7 @@ import type { Logger } from "pino";
 import { Server } from "socket.io";
 import { claimsPolicy } from "./access/claims.js";
 import type { Config } from "./config.js";
-import { answerRequest } from "./door/answer.js";
+import { answerRequest, answerUpgrade } from "./door/answer.js";
 import { openDoor } from "./door/listener.js";
 import { createOriginRule } from "./door/origin.js";
 import { createTokenVerifier } from "./door/token.js";
@@ -26,9 +26,13 @@ import { createJoin } from "./node/join.js";
 import { Presence } from "./node/presence.js";
 import { BEAT_MS, Uptime } from "./node/uptime.js";
 import { look } from "./node/watch.js";
+import { openAdminListener } from "./ops/admin/listener.js";
+import { serveOperators } from "./ops/admin/operators.js";
 import { dashboardRoutes } from "./ops/dashboard.js";
 import { healthRoutes } from "./ops/health.js";
 import { createStreamAdapter } from "./redis/adapter.js";
+import { createAdminAdapter } from "./redis/admin-adapter.js";
+import { AdminLogins } from "./redis/admin-logins.js";
 import { connectRedis } from "./redis/clients.js";
 import { Marker } from "./redis/marker.js";
 import { Shares } from "./redis/share.js";
@@ -54,14 +58,19 @@ function roundsOf({ WS_HEARTBEAT_INTERVAL, WS_REPLAY_WINDOW_SECONDS }: Config): 
 
 export interface Gateway {
   port: number;
+  adminPort: number;
   /** Resolves when viewers are welcome. */
   ready: Promise<void>;
   /** Closes every connection as a transport close, and leaves nothing of this node in Redis. */
   stop(): Promise<void>;
 }
 
-/** One node, put together: the only file that knows every folder. */
-export async function openGateway(config: Config, logger: Logger): Promise<Gateway> {
+/**
+ * One node, put together: the only file that knows every folder.
+ *
+ * @param adminPortGiven whether ADMIN_PORT was set: its default gives way to another node's on the same machine
+ */
+export async function openGateway(config: Config, logger: Logger, adminPortGiven: boolean): Promise<Gateway> {
   const keys = redisKeys(config.WS_KEY_PREFIX, config.EVENT_BUS_PREFIX);
   const limits = {
     windowMs: config.WS_REPLAY_WINDOW_SECONDS * 1000,
@@ -220,6 +229,37 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     logger,
   });
 
+  // The operators' door: its engine is another one, on the same Socket.IO server.
+  const { ADMIN_USERNAME, ADMIN_PASSWORD } = config;
+  const operators =
+    ADMIN_USERNAME && ADMIN_PASSWORD ? await openAdminUi(ADMIN_USERNAME, ADMIN_PASSWORD) : undefined;
+  function openAdminUi(username: string, password: string) {
+    const logins = new AdminLogins(commands, keys, password);
+    return serveOperators(io, {
+      instanceId: config.INSTANCE_ID,
+      username,
+      password,
+      readonly: config.ADMIN_READONLY,
+      adapter: createAdminAdapter(redis.stream, keys, logger),
+      sessionExists: (id) => logins.sessionExists(id),
+      saveSession: (id) => logins.saveSession(id),
+      attempt: (address) => logins.attempt(address),
+      viewer: admitted,
+      logger,
+    });
+  }
+  const admin = await openAdminListener({
+    host: config.ADMIN_HOST,
+    port: config.ADMIN_PORT,
+    exact: adminPortGiven,
+    engine: operators,
+    routes: [],
+    allows: createOriginRule([]).allows,
+    refuse: answerRequest,
+    refuseUpgrade: answerUpgrade,
+    logger,
+  });
+
   await new Promise<void>((resolve, reject) => {
     http.once("error", reject).listen(config.PORT, config.HOST, resolve);
   });
@@ -228,12 +268,14 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
   share.start();
   return {
     port: port(),
+    adminPort: admin.port,
     ready: uptime.start(),
     async stop() {
       http.close();
       await uptime.stop();
       for (const id of presence.ids()) agents.sockets.get(id)?.conn.close(true);
       await Promise.allSettled([presence.emptied(), bus.stop(), share.stop(), store.leave()]);
+      admin.close();
       await io.close();
       http.closeAllConnections();
       redis.close();

@@ -1,0 +1,88 @@
+import { AGENTS_NAMESPACE } from "@agentwire/shared";
+import { instrument } from "@socket.io/admin-ui";
+import { Server as Engine } from "engine.io";
+import type { Namespace, Server, Socket } from "socket.io";
+import type { Adapter } from "socket.io-adapter";
+import { type ListingOptions, listSockets } from "./listing.js";
+import { guardLogin, type LoginRules, passwordHash } from "./login.js";
+
+const NAMESPACE = "/admin";
+/** The page says little: a login, or one command. */
+const MAX_MESSAGE_BYTES = 65_536;
+
+export interface OperatorsOptions extends Omit<LoginRules, "isOperators">, Omit<ListingOptions, "viewers"> {
+  username: string;
+  /** Plain, or a bcrypt hash. */
+  password: string;
+  /** Whether operators only look. Otherwise they may disconnect viewers. */
+  readonly: boolean;
+  adapter(namespace: Namespace): Adapter;
+  saveSession(id: string): Promise<void>;
+}
+
+/**
+ * What an operator's command may be: to disconnect one viewer, or one room's. `instrument()` would also say events and
+ * move sockets between rooms, past the log and past the filters that a client was told are in force.
+ */
+function isDisconnect([event, namespace, close, target]: unknown[]): boolean {
+  return (
+    event === "_disconnect" &&
+    namespace === AGENTS_NAMESPACE &&
+    typeof close === "boolean" &&
+    typeof target === "string" &&
+    target !== ""
+  );
+}
+
+/**
+ * The namespace of the Socket.IO admin UI. Call it after the public engine is bound: that is the one whose clients are
+ * counted.
+ *
+ * @returns an engine of its own, for the operators' listener: who comes through another one finds no such namespace
+ */
+export async function serveOperators(io: Server, options: OperatorsOptions): Promise<Engine> {
+  const { instanceId, readonly, logger } = options;
+  const password = await passwordHash(options.password);
+  const engine = new Engine({ maxHttpBufferSize: MAX_MESSAGE_BYTES });
+  const connections = new WeakSet<Socket["conn"]>();
+  engine.on("connection", (connection) => connections.add(connection));
+  const { engine: publicEngine } = io;
+  io.bind(engine);
+  io.engine = publicEngine;
+
+  const namespace = io.of(NAMESPACE);
+  namespace.adapter.close();
+  namespace.adapter = options.adapter(namespace);
+  guardLogin(namespace, { ...options, isOperators: (connection) => connections.has(connection) });
+  namespace.on("connection", (socket) => {
+    logger.info({ ip: socket.conn.remoteAddress, socket_id: socket.id }, "operator came in");
+    socket.on("disconnect", (reason) => logger.info({ socket_id: socket.id, reason }, "operator left"));
+    socket.use((packet, next) => {
+      if (readonly || !isDisconnect(packet)) return;
+      logger.info({ socket_id: socket.id, target: packet[3] }, "operator disconnects viewers");
+      next();
+    });
+  });
+
+  instrument(io, {
+    namespaceName: NAMESPACE,
+    mode: "production",
+    serverId: instanceId,
+    readonly,
+    auth: { type: "basic", username: options.username, password },
+    // It does not hear what rejects here.
+    store: {
+      doesSessionExist: (id) => options.sessionExists(id).catch(() => false),
+      saveSession: (id) =>
+        void options
+          .saveSession(id)
+          .catch((error) => logger.warn({ err: String(error) }, "session of an operator not saved")),
+    },
+  });
+  // After its own: the page shows the lists of sockets only to whom all events are promised, and more commands than
+  // are taken here.
+  const supportedFeatures = [...(readonly ? [] : ["DISCONNECT"]), "AGGREGATED_EVENTS", "ALL_EVENTS"];
+  namespace.on("connection", (socket) => socket.emit("config", { supportedFeatures }));
+  listSockets(namespace, { ...options, viewers: io.of(AGENTS_NAMESPACE) });
+  return engine;
+}
