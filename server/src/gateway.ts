@@ -230,24 +230,20 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
   });
 
   // The operators' door: its engine is another one, on the same Socket.IO server.
-  const { ADMIN_USERNAME, ADMIN_PASSWORD } = config;
+  const { ADMIN_USERNAME: username, ADMIN_PASSWORD: password } = config;
   const operators =
-    ADMIN_USERNAME && ADMIN_PASSWORD ? await openAdminUi(ADMIN_USERNAME, ADMIN_PASSWORD) : undefined;
-  function openAdminUi(username: string, password: string) {
-    const logins = new AdminLogins(commands, keys, password);
-    return serveOperators(io, {
-      instanceId: config.INSTANCE_ID,
-      username,
-      password,
-      readonly: config.ADMIN_READONLY,
-      adapter: createAdminAdapter(redis.stream, keys, logger),
-      sessionExists: (id) => logins.sessionExists(id),
-      saveSession: (id) => logins.saveSession(id),
-      attempt: (address) => logins.attempt(address),
-      viewer: admitted,
-      logger,
-    });
-  }
+    username && password
+      ? await serveOperators(io, {
+          instanceId: config.INSTANCE_ID,
+          username,
+          password,
+          readonly: config.ADMIN_READONLY,
+          adapter: createAdminAdapter(redis.stream, keys, logger),
+          logins: new AdminLogins(commands, keys, password),
+          viewer: admitted,
+          logger,
+        })
+      : undefined;
   const admin = await openAdminListener({
     host: config.ADMIN_HOST,
     port: config.ADMIN_PORT,

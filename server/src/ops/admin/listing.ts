@@ -45,7 +45,10 @@ function* first<T>(most: number, all: Iterable<T>): Generator<T> {
   }
 }
 
-/** Tells the operators who are here which sockets the nodes have: at once, and again every 5 s. */
+/**
+ * Tells the operators who are here which sockets the nodes have: at once, and again every 5 s, but not to one that has
+ * not taken the former list yet.
+ */
 export function listSockets(operators: Namespace, options: ListingOptions): void {
   const own = () =>
     [...first(SOCKETS_PER_NODE, options.viewers.sockets.values())].map((one) => describe(one, options));
@@ -79,6 +82,6 @@ export function listSockets(operators: Namespace, options: ListingOptions): void
   });
   operators.on("connection", (socket) => void tell(socket));
   setInterval(() => {
-    if (operators.sockets.size > 0) void tell(operators.local);
+    if (operators.sockets.size > 0) void tell(operators.local.volatile);
   }, EVERY_MS).unref();
 }

@@ -16,13 +16,18 @@ export async function passwordHash(setting: string): Promise<string> {
   return BCRYPT_HASH.test(setting) ? setting : bcrypt.hash(setting, COST);
 }
 
+/** What all nodes know together. Everything rejects when it cannot be known. */
+export interface Logins {
+  sessionExists(id: string): Promise<boolean>;
+  saveSession(id: string): Promise<void>;
+  /** Takes one of the attempts that may be made now; false when there are none left. */
+  attempt(address: string): Promise<boolean>;
+}
+
 export interface LoginRules {
   /** Whether it came through the operators' listener. */
   isOperators(connection: Socket["conn"]): boolean;
-  /** Both reject when it cannot be known. */
-  sessionExists(id: string): Promise<boolean>;
-  /** Takes one of the attempts that may be made now; false when there are none left. */
-  attempt(address: string): Promise<boolean>;
+  logins: Logins;
   logger: Logger;
 }
 
@@ -48,11 +53,11 @@ function connectError(code: Code, message?: string): Error {
 }
 
 /** @returns what `instrument()` is to judge */
-async function admit(socket: Socket, rules: LoginRules): Promise<Credentials | Code> {
+async function admit(socket: Socket, logins: Logins): Promise<Credentials | Code> {
   for (const credentials of parseCredentials(socket.handshake.auth)) {
-    const known = "sessionId" in credentials && (await rules.sessionExists(credentials.sessionId));
+    const known = "sessionId" in credentials && (await logins.sessionExists(credentials.sessionId));
     if (known) return credentials;
-    if (!(await rules.attempt(socket.conn.remoteAddress))) return "RATE_LIMITED";
+    if (!(await logins.attempt(socket.conn.remoteAddress))) return "RATE_LIMITED";
     if ("password" in credentials) return credentials;
   }
   return "UNAUTHORIZED";
@@ -76,7 +81,7 @@ export function guardLogin(namespace: Namespace, rules: LoginRules): void {
       return next(connectError("BAD_REQUEST"));
     }
     deciding.add(conn);
-    const verdict = await admit(socket, rules).catch((error): Code => {
+    const verdict = await admit(socket, rules.logins).catch((error): Code => {
       logger.warn({ err: String(error) }, "login of an operator could not be judged");
       return "UNAVAILABLE";
     });

@@ -9,6 +9,8 @@ import { guardLogin, type LoginRules, passwordHash } from "./login.js";
 const NAMESPACE = "/admin";
 /** The page says little: a login, or one command. */
 const MAX_MESSAGE_BYTES = 65_536;
+/** A connection's id, or a room. */
+const LONGEST_TARGET = 256;
 
 export interface OperatorsOptions extends Omit<LoginRules, "isOperators">, Omit<ListingOptions, "viewers"> {
   username: string;
@@ -17,7 +19,6 @@ export interface OperatorsOptions extends Omit<LoginRules, "isOperators">, Omit<
   /** Whether operators only look. Otherwise they may disconnect viewers. */
   readonly: boolean;
   adapter(namespace: Namespace): Adapter;
-  saveSession(id: string): Promise<void>;
 }
 
 /**
@@ -30,8 +31,27 @@ function isDisconnect([event, namespace, close, target]: unknown[]): boolean {
     namespace === AGENTS_NAMESPACE &&
     typeof close === "boolean" &&
     typeof target === "string" &&
-    target !== ""
+    target !== "" &&
+    target.length <= LONGEST_TARGET
   );
+}
+
+/**
+ * `instrument()` tells a new session before it lets the operator in, when the page does not listen yet: without this it
+ * would ask for the password on each visit. Must come before `instrument()`.
+ */
+function repeatSession(namespace: Namespace): void {
+  const sessions = new WeakMap<Socket, unknown>();
+  namespace.use((socket, next) => {
+    socket.onAnyOutgoing((event, id) => {
+      if (event === "session") sessions.set(socket, id);
+    });
+    next();
+  });
+  namespace.on("connection", (socket) => {
+    socket.offAnyOutgoing();
+    if (sessions.has(socket)) socket.emit("session", sessions.get(socket));
+  });
 }
 
 /**
@@ -41,7 +61,7 @@ function isDisconnect([event, namespace, close, target]: unknown[]): boolean {
  * @returns an engine of its own, for the operators' listener: who comes through another one finds no such namespace
  */
 export async function serveOperators(io: Server, options: OperatorsOptions): Promise<Engine> {
-  const { instanceId, readonly, logger } = options;
+  const { instanceId, readonly, logins, logger } = options;
   const password = await passwordHash(options.password);
   const engine = new Engine({ maxHttpBufferSize: MAX_MESSAGE_BYTES });
   const connections = new WeakSet<Socket["conn"]>();
@@ -54,6 +74,7 @@ export async function serveOperators(io: Server, options: OperatorsOptions): Pro
   namespace.adapter.close();
   namespace.adapter = options.adapter(namespace);
   guardLogin(namespace, { ...options, isOperators: (connection) => connections.has(connection) });
+  repeatSession(namespace);
   namespace.on("connection", (socket) => {
     logger.info({ ip: socket.conn.remoteAddress, socket_id: socket.id }, "operator came in");
     socket.on("disconnect", (reason) => logger.info({ socket_id: socket.id, reason }, "operator left"));
@@ -72,11 +93,12 @@ export async function serveOperators(io: Server, options: OperatorsOptions): Pro
     auth: { type: "basic", username: options.username, password },
     // It does not hear what rejects here.
     store: {
-      doesSessionExist: (id) => options.sessionExists(id).catch(() => false),
-      saveSession: (id) =>
-        void options
-          .saveSession(id)
-          .catch((error) => logger.warn({ err: String(error) }, "session of an operator not saved")),
+      doesSessionExist: (id) => logins.sessionExists(id).catch(() => false),
+      saveSession(id) {
+        const log = (error: unknown) =>
+          logger.warn({ err: String(error) }, "session of an operator not saved");
+        logins.saveSession(id).catch(log);
+      },
     },
   });
   // After its own: the page shows the lists of sockets only to whom all events are promised, and more commands than
