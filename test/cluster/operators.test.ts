@@ -39,7 +39,7 @@ const notFound = { error: { code: "NOT_FOUND", message: "no such resource", retr
 /** As if this much time had passed since the oldest `count` attempts, or since all. */
 async function age(redis: Redis, ms: number, count?: number): Promise<void> {
   for (const key of await redis.keys("ws:ratelimit:admin:*")) {
-    const names = await redis.zrange(key, 0, -1);
+    const names = await redis.zrangebyscore(key, "-inf", "+inf");
     for (const name of names.slice(0, count)) await redis.zincrby(key, -ms, name);
   }
 }
