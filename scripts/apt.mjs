@@ -3,15 +3,22 @@ import { Failure } from "./failure.mjs";
 
 /**
  * Packages start their services when they are installed, and at each boot from then on. We want the programs only:
- * policy-rc.d forbids the first, `systemctl disable` ends the second.
+ * policy-rc.d forbids the first, `systemctl disable` ends the second. PostgreSQL would make a database to serve as well.
  */
 const SCRIPT = `
 policy=/usr/sbin/policy-rc.d
+clusters=/etc/postgresql-common/createcluster.d
+ours=
+trap '[ -z "$ours" ] || rm -f $ours; rmdir -p --ignore-fail-on-non-empty "$clusters" 2>/dev/null || true' EXIT
+trap 'exit 1' HUP INT TERM
 if [ ! -e "$policy" ]; then
-  trap 'rm -f "$policy"' EXIT
-  trap 'exit 1' HUP INT TERM
+  ours="$policy"
   printf '#!/bin/sh\\nexit 101\\n' > "$policy" && chmod 755 "$policy" || exit 1
 fi
+case " $* " in *' postgresql '*)
+  ours="$ours $clusters/agentwire.conf"
+  mkdir -p "$clusters" && echo 'create_main_cluster = false' > "$clusters/agentwire.conf" || exit 1
+esac
 export DEBIAN_FRONTEND=noninteractive
 wait='-o DPkg::Lock::Timeout=120'
 apt-get $wait update -q || echo 'apt-get update failed in part; going on with what is known'

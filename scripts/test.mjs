@@ -5,7 +5,7 @@ import { explain, Failure } from "./failure.mjs";
 import { runMocha } from "./mocha.mjs";
 import { prepare } from "./prepare.mjs";
 import { Processes } from "./processes.mjs";
-import { provideChromium, provideRedisServer } from "./programs.mjs";
+import { provideChromium, provideNginx, providePostgres, provideRedisServer } from "./programs.mjs";
 import { onStop } from "./signals.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -39,6 +39,8 @@ async function providePrograms(processes) {
     }
   };
   await need("REDIS", "AGENTWIRE_REDIS_SERVER", () => provideRedisServer(processes));
+  await need("POSTGRES", "AGENTWIRE_POSTGRES", () => providePostgres(processes));
+  await need("NGINX", "AGENTWIRE_NGINX", () => provideNginx(processes));
   if (readdirSync(join(root, "test/browser")).some((name) => name.endsWith(".test.ts"))) {
     await need("CHROMIUM", "AGENTWIRE_CHROMIUM", () => provideChromium(processes));
   }
@@ -50,8 +52,9 @@ async function test(processes, args) {
   await prepare(processes, { root });
   await lint(processes);
   const programs = await providePrograms(processes);
-  // The tests have a Redis of their own: the settings of this shell are not theirs.
-  const { REDIS_URL: _, WS_KEY_PREFIX: __, EVENT_BUS_PREFIX: ___, ...inherited } = process.env;
+  // The tests have a Redis and a PostgreSQL of their own: the settings of this shell are not theirs.
+  const { REDIS_URL: _, WS_KEY_PREFIX: __, EVENT_BUS_PREFIX: ___, ...others } = process.env;
+  const inherited = Object.fromEntries(Object.entries(others).filter(([name]) => !/^PG[A-Z]/.test(name)));
   const { passed, failed, skipped, problems } = await runMocha(processes, {
     root,
     args: [...(isCi ? ["--forbid-only"] : []), ...args],

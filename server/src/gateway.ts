@@ -1,17 +1,21 @@
-import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Envelope } from "@agentwire/shared";
 import { AGENTS_NAMESPACE, refusal } from "@agentwire/shared";
 import { appendStatusChange, redisKeys } from "@agentwire/shared/redis";
-import { Server as Engine } from "engine.io";
 import express from "express";
 import type { Logger } from "pino";
 import { Server } from "socket.io";
+import { z } from "zod";
 import { claimsPolicy } from "./access/claims.js";
+import { openPostgresPolicy } from "./access/postgres.js";
 import type { Config } from "./config.js";
+import { createAddressRule } from "./door/address.js";
 import { answerRequest, answerUpgrade } from "./door/answer.js";
+import { answers } from "./door/answers.js";
+import { createEngine } from "./door/engine.js";
 import { openDoor } from "./door/listener.js";
 import { createOriginRule } from "./door/origin.js";
+import { type SlotNotice, Slots } from "./door/slots.js";
 import { createTokenVerifier } from "./door/token.js";
 import { speakMessagePack } from "./gate/encoding.js";
 import { openGate } from "./gate/gate.js";
@@ -21,10 +25,14 @@ import { Bus } from "./ingest/bus.js";
 import { BusLease } from "./ingest/bus-lease.js";
 import { publishRoute } from "./ingest/publish.js";
 import { refuseRoot, serveAgents } from "./node/agents.js";
+import { Expiry } from "./node/expiry.js";
 import { Hub } from "./node/hub.js";
+import { Idle } from "./node/idle.js";
 import { createJoin } from "./node/join.js";
 import { Presence } from "./node/presence.js";
+import { Rights } from "./node/rights.js";
 import { BEAT_MS, Uptime } from "./node/uptime.js";
+import { type Opened, Visits } from "./node/visits.js";
 import { look } from "./node/watch.js";
 import { openAdminListener } from "./ops/admin/listener.js";
 import { serveOperators } from "./ops/admin/operators.js";
@@ -35,26 +43,19 @@ import { createAdminAdapter } from "./redis/admin-adapter.js";
 import { AdminLogins } from "./redis/admin-logins.js";
 import { connectRedis } from "./redis/clients.js";
 import { Marker } from "./redis/marker.js";
+import { Notices } from "./redis/notices.js";
 import { Shares } from "./redis/share.js";
+import { SlotTable } from "./redis/slots.js";
 import { openStore } from "./redis/store.js";
-
-/**
- * Messages are compressed by the gate, once for everybody, each by itself. So a client is promised no context from one to
- * the next, and is asked to keep none: it costs memory for each connection.
- */
-const COMPRESSION = {
-  serverNoContextTakeover: true,
-  clientNoContextTakeover: true,
-  threshold: Number.POSITIVE_INFINITY,
-};
-/** A client that joined no namespace is closed after this. */
-const CONNECT_TIMEOUT_MS = 10_000;
 
 /** What Redis knows of a connection is as old as a ping at most, and never old against the window. */
 function roundsOf({ WS_HEARTBEAT_INTERVAL, WS_REPLAY_WINDOW_SECONDS }: Config): number {
   const seconds = Math.min(WS_HEARTBEAT_INTERVAL, WS_REPLAY_WINDOW_SECONDS / 4);
   return Math.max(1, Math.floor((seconds * 1000) / BEAT_MS));
 }
+
+/** `PUBLISH ws:access:changed`: this user may see other projects than before. */
+const UserNotice = z.object({ user_id: z.string() });
 
 export interface Gateway {
   port: number;
@@ -76,12 +77,50 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     windowMs: config.WS_REPLAY_WINDOW_SECONDS * 1000,
     maxMessages: config.WS_MAX_REPLAY_MESSAGES,
   };
+  const warn = (what: string) => (error: unknown) => logger.warn({ err: String(error) }, what);
   const redis = connectRedis(config.REDIS_URL, logger);
   const { commands } = redis;
 
   const store = openStore({ redis: commands, keys, instanceId: config.INSTANCE_ID, limits });
   const marker = new Marker(commands, keys);
   const lease = new BusLease(commands, keys, config.INSTANCE_ID);
+
+  // Who is here, and what they may see.
+  const notices = new Notices(redis.notices, commands, {
+    onReturn: () => rights.changed(),
+    onBad: (channel, error) => logger.warn({ channel, err: String(error) }, "notice not understood"),
+  });
+  const slots = new Slots({
+    table: new SlotTable(commands, keys, {
+      cluster: config.WS_MAX_CONNECTIONS,
+      perUser: config.WS_MAX_CONNECTIONS_PER_USER,
+      perAddressAndMinute: config.WS_CONNECTIONS_PER_IP_PER_MINUTE,
+    }),
+    publish: (notice) => notices.publish(keys.slotNotices, notice),
+    onError: warn("places of connections not kept"),
+  });
+  const database = config.DATABASE_URL
+    ? openPostgresPolicy({
+        url: config.DATABASE_URL,
+        projectsQuery: config.DATABASE_PROJECTS_QUERY,
+        poolSize: config.DATABASE_POOL_SIZE,
+        onError: warn("connection to the database lost"),
+      })
+    : undefined;
+  const policy = database ?? claimsPolicy;
+  const visits = new Visits();
+  const rights = new Rights({
+    visits,
+    projectsOf: (user) => policy.projectsOf(user),
+    onChanged({ userId, projects }) {
+      void store.keepAudience(new Map([[userId, projects]])).catch(warn("audience not kept"));
+    },
+    onError: warn("rights could not be read again"),
+  });
+  const expiry = new Expiry(visits);
+  const idle = new Idle(visits);
+  notices.on(keys.accessChanged, (notice) => rights.changed(UserNotice.parse(notice).user_id));
+  notices.on(keys.slotNotices, (notice) => slots.notice(notice as SlotNotice));
 
   // The road: stream → hub → connection → outbox.
   const stream = createStreamAdapter(
@@ -94,7 +133,6 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     adapter: stream.factory as never,
     parser: parser as never,
     serveClient: false,
-    connectTimeout: CONNECT_TIMEOUT_MS,
   });
   const shares = new Shares(commands, keys, config.INSTANCE_ID);
   const share = new Share({
@@ -102,7 +140,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     lease: (report) => shares.lease(report),
     giveBack: () => shares.giveBack(),
     connections: () => presence.size,
-    onError: (error) => logger.warn({ err: String(error) }, "share of the cluster's limit not renewed"),
+    onError: warn("share of the cluster's limit not renewed"),
   });
   const gate = openGate({
     bounds: { depth: config.WS_SEND_BUFFER_SIZE, bytes: config.WS_SEND_BUFFER_BYTES },
@@ -116,8 +154,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     sources: store,
     outgoing,
     handledUpTo: () => hub.last,
-    joined: ({ id }) =>
-      void presence.save(id).catch((error) => logger.warn({ err: String(error) }, "session not saved")),
+    joined: ({ id }) => void presence.save(id).catch(warn("session not saved")),
     failed: ({ id }, error) => logger.warn({ connection_id: id, err: String(error) }, "join interrupted"),
   });
   const hub = new Hub({
@@ -137,6 +174,8 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
       await lookForLoss();
       await marker.prove(stream.position, signal);
       await lookForLoss();
+      await notices.start();
+      await slots.renewAll();
       await presence.restoreAll();
       await store.announce("active", port(), presence.size);
       await bus.start();
@@ -145,6 +184,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     async beat() {
       await store.writeSettings();
       await store.announce("active", port(), presence.size);
+      await slots.renewAll();
       await presence.keepAll();
     },
     onLost: () => hub.tell("ERROR", refusal("DEGRADED")),
@@ -154,6 +194,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     const another = await look(hub, store);
     if (!another) return;
     await store.writeSettings();
+    await slots.renewAll();
     await presence.restoreAll();
   };
   commands.on("close", () => uptime.lost());
@@ -184,48 +225,60 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
 
   // The door, and behind it the namespaces.
   const interval = config.WS_HEARTBEAT_INTERVAL * 1000;
-  const engine = new Engine({
-    maxHttpBufferSize: config.WS_MAX_MESSAGE_BYTES,
-    perMessageDeflate: COMPRESSION,
-    pingInterval: interval,
-    pingTimeout: interval * (config.WS_HEARTBEAT_MAX_MISSED - 1) + config.WS_HEARTBEAT_TIMEOUT * 1000,
+  const { http, engine } = createEngine({
+    maxMessageBytes: config.WS_MAX_MESSAGE_BYTES,
+    pingIntervalMs: interval,
+    pingTimeoutMs: interval * (config.WS_HEARTBEAT_MAX_MISSED - 1) + config.WS_HEARTBEAT_TIMEOUT * 1000,
   });
-  // A token that names hundreds of projects is longer than what Node takes by itself.
-  const http = createServer({ maxHeaderSize: 65_536 });
-  const admitted = openDoor(
-    http,
-    engine,
-    {
+  const address = createAddressRule(config.TRUSTED_PROXIES);
+  const admitted = openDoor(http, engine, {
+    rules: {
       closed: () => {
         if (uptime.state.name === "stopped") return refusal("DRAINING");
         return uptime.state.name === "ready" ? undefined : refusal("UNAVAILABLE");
       },
       origin: createOriginRule(config.CORS_ORIGINS),
+      address,
       verify: createTokenVerifier({
         secret: config.JWT_SECRET,
         audience: config.JWT_AUDIENCE,
         issuer: config.JWT_ISSUER,
       }),
-      policy: claimsPolicy,
+      policy,
       maxFilterIds: config.WS_MAX_FILTER_IDS,
+      slots,
+      owner: (sid) => visits.withSession(sid)?.visitor,
     },
-    app,
+    onVerdict() {},
+    onAbandoned: ({ connectionId }) => slots.release(connectionId),
+    elsewhere: app,
     logger,
-  );
+  });
   engine.on("connection", (connection) => {
+    const admission = admitted(connection.request);
+    // Engine.IO gives the ways in of its own no request that the door has seen.
+    if (!admission) return connection.close(true);
+    const { id } = visits.open(connection as Opened, admission, (visit) => slots.release(visit.id));
+    slots.opened(id, {
+      answers: (withinMs) => answers(connection, withinMs),
+      close: () => connection.close(true),
+    });
     gate.guard(connection);
-    if (admitted(connection.request)?.encoding === "messagepack") speakMessagePack(connection);
+    if (admission.encoding === "messagepack") speakMessagePack(connection);
   });
   io.bind(engine);
   refuseRoot(io);
-  const agents = serveAgents(io, {
+  serveAgents(io, {
     instanceId: config.INSTANCE_ID,
     maxFilterIds: config.WS_MAX_FILTER_IDS,
-    visitor: admitted,
+    visit: (connection) => visits.of(connection),
     exit: gate.exit,
     store: { ...store, now: () => hub.continuity },
     hub,
     presence,
+    onSubscribed() {},
+    onReturned: ({ userId }, former) =>
+      void slots.replace(former, userId).catch(warn("place of a former connection not freed")),
     logger,
   });
 
@@ -240,7 +293,8 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
           readonly: config.ADMIN_READONLY,
           adapter: createAdminAdapter(redis.stream, keys, logger),
           logins: new AdminLogins(commands, keys, password),
-          viewer: admitted,
+          address,
+          viewer: (connection) => visits.of(connection)?.visitor,
           logger,
         })
       : undefined;
@@ -262,6 +316,9 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
   const port = () => (http.address() as AddressInfo).port;
 
   share.start();
+  rights.start();
+  expiry.start();
+  idle.start();
   return {
     port: port(),
     adminPort: admin.port,
@@ -269,8 +326,18 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     async stop() {
       http.close();
       await uptime.stop();
-      for (const id of presence.ids()) agents.sockets.get(id)?.conn.close(true);
-      await Promise.allSettled([presence.emptied(), bus.stop(), share.stop(), store.leave()]);
+      rights.stop();
+      expiry.stop();
+      idle.stop();
+      for (const { connection } of visits) connection.close(true);
+      await Promise.allSettled([
+        presence.emptied(),
+        slots.emptied(),
+        bus.stop(),
+        share.stop(),
+        store.leave(),
+        database?.close(),
+      ]);
       admin.close();
       await io.close();
       http.closeAllConnections();

@@ -9,11 +9,14 @@ import type { NodeProcess } from "./node.js";
 export async function openFront(nodes: NodeProcess[], first: number) {
   let preferred = first;
   const open = new Set<Socket>();
+  const clients = new Set<Socket>();
   const server = createServer((client) => {
     const order = [...nodes.slice(preferred), ...nodes.slice(0, preferred)];
     const node = order.find((one) => one.alive);
     if (!node) return client.destroy();
     const upstream = connect(node.port, "127.0.0.1");
+    clients.add(client);
+    client.on("close", () => clients.delete(client));
     for (const [from, to] of [
       [client, upstream],
       [upstream, client],
@@ -39,6 +42,14 @@ export async function openFront(nodes: NodeProcess[], first: number) {
     /** Cuts every connection, as a network does. */
     cut(): void {
       for (const socket of open) socket.destroy();
+    },
+    /** The clients lose their connections, and the nodes do not notice: as a tunnel does it. */
+    strand(): void {
+      for (const socket of clients) {
+        clients.delete(socket);
+        socket.removeAllListeners("close");
+        socket.destroy();
+      }
     },
     async close(): Promise<void> {
       for (const socket of open) socket.destroy();

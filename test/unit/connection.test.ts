@@ -55,6 +55,7 @@ class Recorder implements Exit {
   onBehind(listener: (at: string, reason: string) => void): void {
     this.drop = listener;
   }
+  withdraw(): void {}
 }
 
 const id = ({ envelope }: Outgoing) => envelope.sequence_id as string;

@@ -18,6 +18,7 @@ const exitTo = (exit: Partial<Exit>): Exit => ({
   say: () => {},
   drained: async () => {},
   onBehind: () => {},
+  withdraw: () => {},
   ...exit,
 });
 

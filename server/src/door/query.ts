@@ -30,6 +30,17 @@ const OURS = [
 const LISTS = ["agent_ids", "project_ids", "event_types"] as const;
 const EPOCH = /^[A-Za-z0-9-]{1,64}$/;
 
+/** Whether Engine.IO will take it: what it would refuse by itself must not get a place first. */
+export function isHandshake(query: URLSearchParams, method: string | undefined, upgrade: boolean): boolean {
+  const [transport, ...more] = query.getAll("transport");
+  return (
+    method === "GET" &&
+    query.getAll("EIO").join() === "4" &&
+    more.length === 0 &&
+    transport === (upgrade ? "websocket" : "polling")
+  );
+}
+
 /** Parses the handshake query; parameters that are not ours (Engine.IO's own, an app's) are left alone. */
 export function parseWishes(query: URLSearchParams, maxFilterIds: number): Wishes | Refusal {
   for (const name of OURS) {

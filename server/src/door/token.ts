@@ -20,22 +20,22 @@ export function createTokenVerifier({
   secret,
   audience,
   issuer,
-}: TokenRules): (token: string) => User | undefined {
+}: TokenRules): (token: string) => Promise<User | "UNAUTHORIZED" | "UNAVAILABLE"> {
   const key: KeyObject = createSecretKey(Buffer.from(secret ?? "", "utf8"));
 
   /** The user, or nothing: why a token is refused is not told to whoever sent it. */
-  return (token) => {
+  return async (token) => {
     let claims: unknown;
     try {
       claims = jwt.verify(token, key, { algorithms: ["HS256"], audience, ...(issuer && { issuer }) });
     } catch {
-      return undefined;
+      return "UNAUTHORIZED";
     }
-    if (typeof claims !== "object" || claims === null) return undefined;
+    if (typeof claims !== "object" || claims === null) return "UNAUTHORIZED";
     const { sub, exp, role } = claims as Record<string, unknown>;
-    if (typeof role === "string" && NOT_USERS.has(role)) return undefined;
-    if (typeof exp !== "number" || typeof sub !== "string") return undefined;
-    if (sub === "" || sub.length > MAX_USER_ID || CONTROL.test(sub)) return undefined;
+    if (typeof role === "string" && NOT_USERS.has(role)) return "UNAUTHORIZED";
+    if (typeof exp !== "number" || typeof sub !== "string") return "UNAUTHORIZED";
+    if (sub === "" || sub.length > MAX_USER_ID || CONTROL.test(sub)) return "UNAUTHORIZED";
     return { id: sub, claims: claims as User["claims"], expiresAt: exp * 1000 };
   };
 }

@@ -78,6 +78,11 @@ export class Exit {
     return this.outbox.drained();
   }
 
+  /** Forgets what waits and may not be sent any more: a right to it is gone. */
+  withdraw(maySend: (event: Frame) => boolean): void {
+    this.outbox.withdraw((frame) => frame.namespace !== this.socket.nsp.name || maySend(frame));
+  }
+
   onBehind(listener: (at: SequenceId, reason: Reason) => void): void {
     this.outbox.onBehind = listener;
   }

@@ -110,6 +110,12 @@ export class Outbox implements Waiter {
     addTo(this.#missed, frame, this.#missedBecause);
   }
 
+  /** Forgets what waits and may not be sent: nobody is told, it was never this connection's. */
+  withdraw(maySend: (frame: Frame) => boolean): void {
+    this.#queue?.keep(maySend);
+    this.flush();
+  }
+
   /** Says what was dropped of `log` events since the last time. */
   announceMissed(): void {
     for (const loss of this.#missed.splice(0)) this.send(loss.notice(), "free");

@@ -153,6 +153,18 @@ export class Queue {
     return this.#live < live;
   }
 
+  /** Forgets every message but those that may stay, and what the server itself says. */
+  keep(mayStay: (frame: Frame) => boolean): void {
+    for (const [n, tier] of this.#tiers.entries()) {
+      if (n === CONTROL) continue;
+      this.#tiers[n] = tier.filter((entry) => {
+        const stays = entry instanceof Loss || mayStay(entry.frame);
+        if (!stays) this.#forget(entry);
+        return stays;
+      });
+    }
+  }
+
   /** A newer state takes the place of the one that waits, if that leaves the queue within its bounds. */
   #merge(message: Waiting, tier: number, reason: Reason): boolean {
     if (message.frame.delivery !== "state") return false;

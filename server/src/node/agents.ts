@@ -1,6 +1,7 @@
 import {
   AGENTS_NAMESPACE,
   type ClientToServerEvents,
+  type Filters,
   refusal,
   type ServerToClientEvents,
 } from "@agentwire/shared";
@@ -11,16 +12,21 @@ import type { Hub } from "./hub.js";
 import type { Presence } from "./presence.js";
 import { roomsOf } from "./rooms.js";
 import { takeSubscription } from "./subscribe.js";
-import { type Visitor, type Welcome, type WelcomeStore, welcome } from "./welcome.js";
+import type { Joined, Visit, Visitor } from "./visit.js";
+import { type Welcome, type WelcomeStore, welcome } from "./welcome.js";
 
 export interface AgentsOptions {
   instanceId: string;
   maxFilterIds: number;
-  visitor(request: Socket["request"]): Visitor | undefined;
+  /** Nothing for a connection that did not come through the door. */
+  visit(connection: object): Visit | undefined;
   exit(socket: Socket, how: { encoding: Visitor["encoding"]; offsets: boolean }): Exit;
   store: WelcomeStore;
   hub: Hub;
   presence: Presence;
+  onSubscribed(visit: Visit, filters: Filters): void;
+  /** The client had this connection before, and may have left it without a word. */
+  onReturned(visit: Visit, former: string): void;
   logger: Logger;
 }
 
@@ -37,30 +43,44 @@ export function refuseRoot(io: Server): void {
   io.of("/").use((_, next) => next(connectError("NAMESPACE_UNKNOWN")));
 }
 
+/** A socket of Socket.IO has the id of its connection: one name for it in the log, in Redis and in READY. */
+function nameAfterConnection(namespace: Namespace, options: AgentsOptions): void {
+  const named = namespace as unknown as {
+    _createSocket(client: { conn: object }, auth: object): Promise<Socket>;
+  };
+  const create = named._createSocket.bind(namespace);
+  named._createSocket = async (client, auth) => {
+    const socket = await create(client, auth);
+    const id = options.visit(client.conn)?.id;
+    return id === undefined ? socket : Object.assign(socket, { id });
+  };
+}
+
 /** The namespace of statuses and progress: lets a visitor in, where it left off, and takes its SUBSCRIBEs. */
 export function serveAgents(io: Server, options: AgentsOptions): Namespace {
   const { hub, presence, store, logger } = options;
   const namespace: Namespace<ClientToServerEvents, ServerToClientEvents> = io.of(AGENTS_NAMESPACE);
+  nameAfterConnection(namespace as unknown as Namespace, options);
   const welcomes = new WeakMap<AgentsSocket, Welcome>();
   const logFailure = (what: string) => (error: unknown) => logger.warn({ err: String(error) }, what);
 
   /** Socket.IO itself notices a second CONNECT only when the first one has been let in. */
-  const joined = new WeakSet<AgentsSocket["conn"]>();
+  const connected = new WeakSet<AgentsSocket["conn"]>();
 
   namespace.use(async (socket, next) => {
-    if (joined.has(socket.conn)) {
+    if (connected.has(socket.conn)) {
       socket.conn.close();
       return next(connectError("BAD_REQUEST"));
     }
-    joined.add(socket.conn);
-    const visitor = options.visitor(socket.request);
-    if (!visitor) return next(connectError("UNAUTHORIZED"));
+    connected.add(socket.conn);
+    const visit = options.visit(socket.conn);
+    if (!visit) return next(connectError("NAMESPACE_UNKNOWN"));
     try {
       const open = () => socket.conn.readyState === "open";
-      const welcomed = await welcome(visitor, socket.id, socket.handshake.auth, open, store);
+      const welcomed = await welcome(visit, socket.handshake.auth, open, store);
       const { pid, recovered } = welcomed.begins;
       // Socket.IO sends `pid` in CONNECT; a stock client that gets its own one back says `recovered`.
-      if (visitor.resumes) {
+      if (visit.visitor.resumes) {
         Object.assign(socket, { pid, recovered: recovered && pid === socket.handshake.auth.pid });
       }
       welcomes.set(socket, welcomed);
@@ -77,7 +97,8 @@ export function serveAgents(io: Server, options: AgentsOptions): Namespace {
   namespace.on("connection", (socket) => {
     const welcomed = welcomes.get(socket);
     if (!welcomed) return socket.disconnect(true);
-    const { visitor, begins } = welcomed;
+    const { visit, begins } = welcomed;
+    const { visitor } = visit;
     const first = begins.start.name === "first";
     const epoch = first ? hub.continuity.epoch : begins.epoch;
     const position = first ? hub.last : begins.position;
@@ -85,14 +106,27 @@ export function serveAgents(io: Server, options: AgentsOptions): Namespace {
     const connection = new Connection(
       socket.id,
       visitor.user.id,
-      visitor.projects,
+      visit.projects,
       begins.filters,
       epoch,
       position,
       exit,
     );
 
+    const leaveRooms = () => {
+      for (const room of roomsOf(connection.filters, connection.projects)) socket.leave(room);
+    };
+    const joined: Joined = {
+      say: (event_type, payload) => exit.say(event_type, payload),
+      onRights(projects) {
+        leaveRooms();
+        hub.renewRights(connection, projects);
+        socket.join(roomsOf(connection.filters, projects));
+      },
+    };
+    visit.namespaces.add(joined);
     socket.join(roomsOf(connection.filters, connection.projects));
+    if (begins.holder !== "") options.onReturned(visit, begins.holder);
     presence.add({
       connection,
       pid: visitor.resumes ? begins.pid : undefined,
@@ -122,8 +156,9 @@ export function serveAgents(io: Server, options: AgentsOptions): Namespace {
         connection,
         maxFilterIds: options.maxFilterIds,
         refilter(to) {
-          for (const room of roomsOf(connection.filters, connection.projects)) socket.leave(room);
+          leaveRooms();
           socket.join(roomsOf(to, connection.projects));
+          options.onSubscribed(visit, to);
           return hub.refilter(connection, to);
         },
         save,
@@ -137,7 +172,8 @@ export function serveAgents(io: Server, options: AgentsOptions): Namespace {
       else exit.say("ERROR", refusal("UNKNOWN_EVENT"));
     });
     socket.on("disconnect", () => {
-      joined.delete(socket.conn);
+      connected.delete(socket.conn);
+      visit.namespaces.delete(joined);
       hub.remove(socket.id);
       presence.remove(socket.id).catch(logFailure("connection record could not be removed"));
     });

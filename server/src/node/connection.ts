@@ -40,6 +40,8 @@ export interface Exit<E extends Outgoing = Outgoing> {
   drained(): Promise<void>;
   /** Calls `listener` when an event was dropped: nothing of the log after `at` leaves until it is replayed. */
   onBehind(listener: (at: SequenceId, reason: string) => void): void;
+  /** Forgets what waits and may not be sent any more. */
+  withdraw(maySend: (event: E) => boolean): void;
 }
 
 /**
@@ -61,6 +63,7 @@ const letsAllPass = (filters: Filters): boolean =>
 
 /** One viewer: what it may see, what it wants, and how far it has come. */
 export class Connection {
+  #projects: ReadonlySet<string>;
   #filters: Filters;
   /** Filters that were in force up to a place which was not sent yet; the oldest first. */
   #former: { upTo: SequenceId; filters: Filters }[] = [];
@@ -82,7 +85,7 @@ export class Connection {
   constructor(
     readonly id: string,
     readonly userId: string,
-    readonly projects: ReadonlySet<string>,
+    projects: ReadonlySet<string>,
     filters: Filters,
     /** The history that `position` belongs to. */
     public epoch: string,
@@ -90,9 +93,21 @@ export class Connection {
     readonly exit: Exit,
   ) {
     this.position = position;
+    this.#projects = projects;
     this.#filters = filters;
     this.#wantsAll = letsAllPass(filters);
     exit.onBehind((at, reason) => this.#dropped(at, reason === "backpressure" ? "free" : "limited"));
+  }
+
+  get projects(): ReadonlySet<string> {
+    return this.#projects;
+  }
+
+  /** What was not sent yet is judged by them, too. */
+  set projects(projects: ReadonlySet<string>) {
+    this.#projects = projects;
+    this.#seen = undefined;
+    this.exit.withdraw(({ about }) => this.#sees(about.project_id));
   }
 
   get filters(): Filters {
@@ -225,7 +240,7 @@ export class Connection {
   /** The project that was asked for last is mostly the next one, too. */
   #sees(project: string): boolean {
     if (project === this.#seen) return true;
-    if (!this.projects.has(project)) return false;
+    if (!this.#projects.has(project)) return false;
     this.#seen = project;
     return true;
   }

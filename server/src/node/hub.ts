@@ -67,6 +67,15 @@ export class Hub {
     return after;
   }
 
+  /** Gives a connection the rights of today. What it is sent from now on, from wherever, is judged by them. */
+  renewRights(connection: Connection, projects: ReadonlySet<string>): void {
+    this.#listeners.remove(connection);
+    connection.projects = projects;
+    if (this.connections.has(connection.id)) this.#listeners.add(connection);
+    // What a join has read already lacks the events of projects that are new.
+    if (!connection.live) connection.fallBehind(connection.position);
+  }
+
   /** How far a connection has come: one that is live has everything that this node has handled. */
   positionOf(connection: Connection): SequenceId {
     return connection.live ? this.continuity.last : connection.position;

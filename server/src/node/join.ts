@@ -100,7 +100,7 @@ export function createJoin({ sources, outgoing, joined, handledUpTo, failed }: J
   };
 
   async function snapshot(connection: Connection): Promise<void> {
-    const { exit, projects } = connection;
+    const { exit } = connection;
     let filters: Filters;
     let states: AgentState[];
     do {
@@ -108,7 +108,7 @@ export function createJoin({ sources, outgoing, joined, handledUpTo, failed }: J
       const { agent_ids, project_ids } = filters;
       states = await (agent_ids.length > 0
         ? read.agents(agent_ids)
-        : read.agentsOfProjects(project_ids.length > 0 ? project_ids : [...projects]));
+        : read.agentsOfProjects(project_ids.length > 0 ? project_ids : [...connection.projects]));
     } while (connection.filters !== filters);
     const event_type = "AGENT_STATUS_CHANGED";
     const agents = states.filter((agent) =>
@@ -156,12 +156,12 @@ export function createJoin({ sources, outgoing, joined, handledUpTo, failed }: J
    * of them: they are read as they are sent.
    */
   async function refill(connection: Connection, replay: Replay): Promise<void> {
-    const { exit, userId, projects } = connection;
+    const { exit, userId } = connection;
     for (let more = true; more && exit.open; ) {
       connection.startRead();
       // What the node has not handled yet will be heard, and is not to be brought twice.
       const handled = handledUpTo();
-      const { position, epoch } = connection;
+      const { position, epoch, projects } = connection;
       const next = await read.missedNext(userId, projects, position, epoch, REFILL_PAGE);
       const stretch = connection.hasHole ? next : upTo(next, handled);
       // What is gone is gone for a replay as well, which says so and sends the newest.
@@ -175,7 +175,7 @@ export function createJoin({ sources, outgoing, joined, handledUpTo, failed }: J
 
   /** From REPLAY_START to REPLAY_END. Where Redis fails on the way, the next try goes on from the position. */
   async function fill(connection: Connection, replay: Replay): Promise<void> {
-    const { exit, userId, projects } = connection;
+    const { exit, userId } = connection;
     // What was sent before the hole leaves before anything is said about it.
     await exit.drained();
     exit.announceMissed();
@@ -184,7 +184,7 @@ export function createJoin({ sources, outgoing, joined, handledUpTo, failed }: J
     const { known } = replay;
     replay.known = undefined;
     if (known) await send(connection, known, replay);
-    const { position, epoch } = connection;
+    const { position, epoch, projects } = connection;
     if (connection.refill) await refill(connection, replay);
     else await send(connection, await read.missedBy(userId, projects, position, epoch), replay);
     exit.announceMissed();

@@ -20,9 +20,7 @@ export interface Member {
 /** What presence needs of storage. */
 export interface PresenceStore {
   keepConnections(records: ConnectionRecord[]): Promise<void>;
-  /** Says that these are still here, and no more. */
-  keepLeases(connections: Pick<ConnectionRecord, "connection_id" | "user_id">[]): Promise<void>;
-  removeConnections(gone: Pick<ConnectionRecord, "connection_id" | "user_id">[]): Promise<void>;
+  removeConnections(ids: string[]): Promise<void>;
   keepAudience(audience: Map<string, ReadonlySet<string>>): Promise<void>;
   /** Writes the session; false, and nothing, where it is another connection's. */
   keepSession(pid: string, session: SessionRecord): Promise<boolean>;
@@ -32,12 +30,12 @@ export interface PresenceStore {
 /** Redis does so many at once: others wait for a few milliseconds at most. */
 const PAGE = 100;
 
-/** Keeps what Redis says about this node's connections true: records, leases, audience, sessions. */
+/** Keeps what Redis says about this node's connections true: records, audience, sessions. */
 export class Presence {
   readonly #members = new Map<string, Member & { turn: number }>();
   readonly #leaving = new Set<Promise<void>>();
   /** Records that could not be removed while Redis was away. */
-  #unremoved: Pick<ConnectionRecord, "connection_id" | "user_id">[] = [];
+  #unremoved: string[] = [];
   /** Sessions that another connection had when they were to be written; it may be a dead one that gives them back. */
   readonly #unsaved = new Set<Member>();
   #round = 0;
@@ -52,10 +50,6 @@ export class Presence {
 
   get size(): number {
     return this.#members.size;
-  }
-
-  ids(): string[] {
-    return [...this.#members.keys()];
   }
 
   /** Resolves when the last record is removed; each goes when its connection closes. */
@@ -102,16 +96,15 @@ export class Presence {
     this.#members.delete(id);
     this.#unsaved.delete(member);
     const progress = this.#progress([member]);
-    const gone = [{ connection_id: id, user_id: member.connection.userId }];
     const leaving = Promise.all([
-      this.store.removeConnections(gone),
+      this.store.removeConnections([id]),
       this.store.noteProgress(progress, true),
     ]).then(() => {});
     this.#leaving.add(leaving);
     try {
       await leaving;
     } catch (error) {
-      this.#unremoved.push(...gone);
+      this.#unremoved.push(id);
       throw error;
     } finally {
       this.#leaving.delete(leaving);
@@ -119,8 +112,8 @@ export class Presence {
   }
 
   /**
-   * One round of the heartbeat. Each connection's lease is renewed; of the rest (its record, its user's place in the
-   * audience, how far it has come) it is the turn of a part of them.
+   * One round of the heartbeat: of what is known about each connection (its record, its user's place in the audience, how
+   * far it has come) it is the turn of a part.
    */
   async keepAll(): Promise<void> {
     const unremoved = this.#unremoved.splice(0);
@@ -130,11 +123,6 @@ export class Presence {
     });
     this.#round = (this.#round + 1) % this.rounds;
     const members = [...this.#members.values()];
-    await this.#inPages(members, (page) =>
-      this.store.keepLeases(
-        page.map(({ connection: { id, userId } }) => ({ connection_id: id, user_id: userId })),
-      ),
-    );
     await this.#keep(members.filter(({ turn }) => turn === this.#round));
     await Promise.all([...this.#unsaved].map((member) => this.#saveSession(member)));
   }

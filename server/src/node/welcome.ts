@@ -1,22 +1,10 @@
-import { type Filters, SEQUENCE_START, type SequenceId } from "@agentwire/shared";
+import { SEQUENCE_START } from "@agentwire/shared";
 import type { SessionRecord } from "@agentwire/shared/redis";
 import { type Beginning, beginning, type ResumeSources } from "./resume.js";
-
-/** Who stands behind a request, and what was asked for. The door decided it. */
-export interface Visitor {
-  user: { id: string };
-  projects: ReadonlySet<string>;
-  filters: Filters;
-  encoding: "json" | "messagepack";
-  lastSequenceId?: SequenceId;
-  epoch?: string;
-  /** Whether the client takes part in resuming: it gets a `pid`, and offsets with its events. */
-  resumes: boolean;
-  ip: string;
-}
+import type { Visit } from "./visit.js";
 
 export interface Welcome {
-  visitor: Visitor;
+  visit: Visit;
   begins: Beginning;
 }
 
@@ -35,25 +23,25 @@ export interface WelcomeStore extends ResumeSources {
  * @throws what Redis answers while it is away; Error when the client has gone, or came back elsewhere
  */
 export async function welcome(
-  visitor: Visitor,
-  connectionId: string,
+  visit: Visit,
   auth: { pid?: unknown; offset?: unknown },
   open: () => boolean,
   store: WelcomeStore,
 ): Promise<Welcome> {
-  const { user, projects, filters, lastSequenceId, epoch, resumes } = visitor;
+  const { projects, visitor } = visit;
+  const { user, filters, lastSequenceId, epoch, resumes } = visitor;
   // First the audience, so that from here on each event reaches the user's index; then what it holds already.
   await store.keepAudience(new Map([[user.id, projects]]));
   const { pid, offset } = resumes ? auth : {};
   const claim = { userId: user.id, projects, filters, pid, offset, lastSequenceId, epoch };
   const begins = await beginning(claim, store);
-  if (!resumes) return { visitor, begins };
+  if (!resumes) return { visit, begins };
 
   const { position } = begins;
   const session = {
     user_id: user.id,
     epoch: begins.epoch,
-    connection_id: connectionId,
+    connection_id: visit.id,
     began: position,
     last_sent: SEQUENCE_START,
     as_of: position,
@@ -63,5 +51,5 @@ export async function welcome(
   if (!open()) throw new Error("the client has gone");
   if (!(await store.claimSession(begins.pid, session, begins.holder)))
     throw new Error("resumed elsewhere meanwhile");
-  return { visitor, begins };
+  return { visit, begins };
 }

@@ -4,12 +4,13 @@ import type { Logger } from "pino";
 /**
  * - `commands` answers within a second or fails: nothing waits behind a Redis that is away
  * - `stream` belongs to the streams adapter, whose loops must outlive any outage: its commands wait
- * - `bus` is in subscriber mode
+ * - `bus` and `notices` are in subscriber mode
  */
 export interface RedisClients {
   commands: Redis;
   stream: Redis;
   bus: Redis;
+  notices: Redis;
   close(): void;
 }
 
@@ -47,11 +48,13 @@ export function connectRedis(url: string, logger: Logger): RedisClients {
   const duplicate = stream.duplicate.bind(stream);
   stream.duplicate = (options) => follow(duplicate(options));
   const bus = follow(new Redis(url, shared));
+  const notices = follow(new Redis(url, shared));
 
   return {
     commands,
     stream,
     bus,
+    notices,
     close: () => {
       for (const redis of all) redis.disconnect();
     },

@@ -1,12 +1,7 @@
-import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
-import { type ConnectionRecord, type RedisKeys, runScript, script } from "@agentwire/shared/redis";
+import type { ConnectionRecord, RedisKeys } from "@agentwire/shared/redis";
 import type { Redis } from "ioredis";
 import { replies } from "./pipeline.js";
-
-const LEASES = script(
-  readFileSync(new URL("../../src/redis/connection-leases.lua", import.meta.url), "utf8"),
-);
 
 export type InstanceState = "active" | "draining" | "shutdown";
 
@@ -41,12 +36,6 @@ export class Registry {
     await replies(pipeline);
   }
 
-  /** Renews the leases of connections that are still here. */
-  async keepLeases(connections: Pick<ConnectionRecord, "connection_id" | "user_id">[]): Promise<void> {
-    const users = connections.map(({ user_id }) => this.keys.userConnections(user_id));
-    await runScript(this.redis, LEASES, users, [LEASE_MS, ...connections.map((one) => one.connection_id)]);
-  }
-
   /** Writes whole records: a Redis that came back empty has them again. */
   async keep(records: ConnectionRecord[]): Promise<void> {
     if (records.length === 0) return;
@@ -62,18 +51,12 @@ export class Registry {
         })
         .expire(key, CONNECTION_TTL_S);
     }
-    await Promise.all([replies(pipeline), this.keepLeases(records)]);
+    await replies(pipeline);
   }
 
-  async remove(records: Pick<ConnectionRecord, "connection_id" | "user_id">[]): Promise<void> {
-    if (records.length === 0) return;
-    const pipeline = this.redis.pipeline();
-    for (const { connection_id, user_id } of records) {
-      pipeline
-        .del(this.keys.connection(connection_id))
-        .zrem(this.keys.userConnections(user_id), connection_id);
-    }
-    await replies(pipeline);
+  async remove(connectionIds: string[]): Promise<void> {
+    if (connectionIds.length === 0) return;
+    await this.redis.del(...connectionIds.map((id) => this.keys.connection(id)));
   }
 
   async leave(): Promise<void> {

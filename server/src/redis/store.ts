@@ -50,8 +50,7 @@ export function openStore({ redis, keys, instanceId, limits }: StoreOptions) {
     // Who is here.
     keepAudience: audience.keep.bind(audience),
     keepConnections: (records: ConnectionRecord[]) => registry.keep(records),
-    keepLeases: registry.keepLeases.bind(registry),
-    removeConnections: (gone: Pick<ConnectionRecord, "connection_id" | "user_id">[]) => registry.remove(gone),
+    removeConnections: registry.remove.bind(registry),
     keepSession: (pid: string, session: SessionRecord) => sessions.keep(pid, session),
     noteProgress: (progress: SessionProgress[], over: boolean) => sessions.noteProgress(progress, over),
     announce: registry.announce.bind(registry),

@@ -48,6 +48,8 @@ export function redisKeys(prefix = "ws", busPrefix = "events:") {
     audit: `${prefix}:audit`,
     /** Channel: `{user_id}` whose rights have changed. */
     accessChanged: `${prefix}:access:changed`,
+    /** Channel: places for connections, between nodes. */
+    slotNotices: `${prefix}:slots`,
     /** Stream of the operators' namespace, bounded, and what its adapter puts before its channels. */
     adminEvents: `${prefix}:admin:events`,
     /** String, expires: a session of the admin UI. */

@@ -18,13 +18,13 @@ export interface ViewerInfo {
 export interface ListingOptions {
   instanceId: string;
   viewers: Namespace;
-  viewer(request: Socket["request"]): ViewerInfo | undefined;
+  viewer(connection: Socket["conn"]): ViewerInfo | undefined;
   logger: Logger;
 }
 
 /** In the page's shape. Nothing of the request itself: a token may stand anywhere in it, and the `sid` is one too. */
 function describe(socket: Socket, { instanceId, viewer }: ListingOptions) {
-  const { ip, user, encoding } = viewer(socket.request) ?? {};
+  const { ip, user, encoding } = viewer(socket.conn) ?? {};
   const { issued, time, secure, xdomain, address } = socket.handshake;
   return {
     id: socket.id,

@@ -27,6 +27,8 @@ export interface Logins {
 export interface LoginRules {
   /** Whether it came through the operators' listener. */
   isOperators(connection: Socket["conn"]): boolean;
+  /** Where a request comes from, behind proxies too. */
+  address(request: Socket["request"]): string;
   logins: Logins;
   logger: Logger;
 }
@@ -53,11 +55,11 @@ function connectError(code: Code, message?: string): Error {
 }
 
 /** @returns what `instrument()` is to judge */
-async function admit(socket: Socket, logins: Logins): Promise<Credentials | Code> {
-  for (const credentials of parseCredentials(socket.handshake.auth)) {
+async function admit({ handshake }: Socket, ip: string, logins: Logins): Promise<Credentials | Code> {
+  for (const credentials of parseCredentials(handshake.auth)) {
     const known = "sessionId" in credentials && (await logins.sessionExists(credentials.sessionId));
     if (known) return credentials;
-    if (!(await logins.attempt(socket.conn.remoteAddress))) return "RATE_LIMITED";
+    if (!(await logins.attempt(ip))) return "RATE_LIMITED";
     if ("password" in credentials) return credentials;
   }
   return "UNAUTHORIZED";
@@ -81,7 +83,8 @@ export function guardLogin(namespace: Namespace, rules: LoginRules): void {
       return next(connectError("BAD_REQUEST"));
     }
     deciding.add(conn);
-    const verdict = await admit(socket, rules.logins).catch((error): Code => {
+    const ip = rules.address(socket.request);
+    const verdict = await admit(socket, ip, rules.logins).catch((error): Code => {
       logger.warn({ err: String(error) }, "login of an operator could not be judged");
       return "UNAVAILABLE";
     });
@@ -91,7 +94,7 @@ export function guardLogin(namespace: Namespace, rules: LoginRules): void {
       socket.handshake.auth = verdict;
       return next();
     }
-    logger.warn({ ip: conn.remoteAddress, code: verdict }, "operator refused");
+    logger.warn({ ip, code: verdict }, "operator refused");
     next(verdict === "UNAUTHORIZED" ? connectError(verdict, INVALID) : connectError(verdict));
   });
 }

@@ -9,6 +9,8 @@ import { guardLogin, type LoginRules, passwordHash } from "./login.js";
 const NAMESPACE = "/admin";
 /** The page says little: a login, or one command. */
 const MAX_MESSAGE_BYTES = 65_536;
+/** Who has not logged in by then is closed. */
+const LOGIN_MS = 10_000;
 /** A connection's id, or a room. */
 const LONGEST_TARGET = 256;
 
@@ -64,8 +66,12 @@ export async function serveOperators(io: Server, options: OperatorsOptions): Pro
   const { instanceId, readonly, logins, logger } = options;
   const password = await passwordHash(options.password);
   const engine = new Engine({ maxHttpBufferSize: MAX_MESSAGE_BYTES });
-  const connections = new WeakSet<Socket["conn"]>();
-  engine.on("connection", (connection) => connections.add(connection));
+  const connections = new WeakMap<Socket["conn"], NodeJS.Timeout>();
+  engine.on("connection", (connection: Socket["conn"]) => {
+    const timer = setTimeout(() => connection.close(true), LOGIN_MS);
+    connection.once("close", () => clearTimeout(timer));
+    connections.set(connection, timer);
+  });
   const { engine: publicEngine } = io;
   io.bind(engine);
   io.engine = publicEngine;
@@ -76,7 +82,8 @@ export async function serveOperators(io: Server, options: OperatorsOptions): Pro
   guardLogin(namespace, { ...options, isOperators: (connection) => connections.has(connection) });
   repeatSession(namespace);
   namespace.on("connection", (socket) => {
-    logger.info({ ip: socket.conn.remoteAddress, socket_id: socket.id }, "operator came in");
+    clearTimeout(connections.get(socket.conn));
+    logger.info({ ip: options.address(socket.request), socket_id: socket.id }, "operator came in");
     socket.on("disconnect", (reason) => logger.info({ socket_id: socket.id, reason }, "operator left"));
     socket.use((packet, next) => {
       if (readonly || !isDisconnect(packet)) return;

@@ -1,0 +1,35 @@
+import { createServer, type Server as HttpServer } from "node:http";
+import { Server as Engine } from "engine.io";
+
+/**
+ * Messages are compressed by the gate, once for everybody, each by itself. So a client is promised no context from one to
+ * the next, and is asked to keep none: it costs memory for each connection.
+ */
+const COMPRESSION = {
+  serverNoContextTakeover: true,
+  clientNoContextTakeover: true,
+  threshold: Number.POSITIVE_INFINITY,
+};
+
+export interface EngineOptions {
+  /** Of one message or HTTP body of a client. */
+  maxMessageBytes: number;
+  /** Between pings, in ms. */
+  pingIntervalMs: number;
+  /** How long a client has to answer one. */
+  pingTimeoutMs: number;
+}
+
+/** The HTTP server and the Engine.IO of viewers, which the door joins. */
+export function createEngine(options: EngineOptions): { http: HttpServer; engine: Engine } {
+  return {
+    // A token that names hundreds of projects is longer than what Node takes by itself.
+    http: createServer({ maxHeaderSize: 65_536 }),
+    engine: new Engine({
+      maxHttpBufferSize: options.maxMessageBytes,
+      perMessageDeflate: COMPRESSION,
+      pingInterval: options.pingIntervalMs,
+      pingTimeout: options.pingTimeoutMs,
+    }),
+  };
+}
