@@ -278,6 +278,7 @@ describe("the operators' door, set otherwise", () => {
     const supportedFeatures = ["DISCONNECT", "AGGREGATED_EVENTS", "ALL_EVENTS"];
     expect(operator.events("config").at(-1)).to.deep.equal([{ supportedFeatures }]);
     const heard = [one, other].map(({ received }) => received.length);
+    const entries = await cluster.client().xlen("ws:events");
     for (const event of ["emit", "join", "leave", "_disconnect"])
       for (const args of [
         [],
@@ -295,6 +296,7 @@ describe("the operators' door, set otherwise", () => {
     expect([one, other].map(({ received }) => received.length)).to.deep.equal(heard);
     operator.emit("_disconnect", "/ws/agents", true, "project:p1");
     await until("everybody in the room is gone", () => !one.socket.connected);
+    expect(await cluster.client().xlen("ws:events")).to.equal(entries);
     for (const { alive, stderr } of cluster.nodes) expect([alive, stderr]).to.deep.equal([true, ""]);
   });
 

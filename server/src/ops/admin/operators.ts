@@ -3,6 +3,7 @@ import { instrument } from "@socket.io/admin-ui";
 import { Server as Engine } from "engine.io";
 import type { Namespace, Server, Socket } from "socket.io";
 import type { Adapter } from "socket.io-adapter";
+import { type CommandOptions, takeCommands } from "./commands.js";
 import { type ListingOptions, listSockets } from "./listing.js";
 import { guardLogin, type LoginRules, passwordHash } from "./login.js";
 
@@ -11,31 +12,15 @@ const NAMESPACE = "/admin";
 const MAX_MESSAGE_BYTES = 65_536;
 /** Who has not logged in by then is closed. */
 const LOGIN_MS = 10_000;
-/** A connection's id, or a room. */
-const LONGEST_TARGET = 256;
 
-export interface OperatorsOptions extends Omit<LoginRules, "isOperators">, Omit<ListingOptions, "viewers"> {
+export interface OperatorsOptions
+  extends Omit<LoginRules, "isOperators">,
+    Omit<ListingOptions, "viewers">,
+    CommandOptions {
   username: string;
   /** Plain, or a bcrypt hash. */
   password: string;
-  /** Whether operators only look. Otherwise they may disconnect viewers. */
-  readonly: boolean;
   adapter(namespace: Namespace): Adapter;
-}
-
-/**
- * What an operator's command may be: to disconnect one viewer, or one room's. `instrument()` would also say events and
- * move sockets between rooms, past the log and past the filters that a client was told are in force.
- */
-function isDisconnect([event, namespace, close, target]: unknown[]): boolean {
-  return (
-    event === "_disconnect" &&
-    namespace === AGENTS_NAMESPACE &&
-    typeof close === "boolean" &&
-    typeof target === "string" &&
-    target !== "" &&
-    target.length <= LONGEST_TARGET
-  );
 }
 
 /**
@@ -85,18 +70,16 @@ export async function serveOperators(io: Server, options: OperatorsOptions): Pro
     clearTimeout(connections.get(socket.conn));
     logger.info({ ip: options.address(socket.request), socket_id: socket.id }, "operator came in");
     socket.on("disconnect", (reason) => logger.info({ socket_id: socket.id, reason }, "operator left"));
-    socket.use((packet, next) => {
-      if (readonly || !isDisconnect(packet)) return;
-      logger.info({ socket_id: socket.id, target: packet[3] }, "operator disconnects viewers");
-      next();
-    });
   });
+  const viewers = io.of(AGENTS_NAMESPACE);
+  takeCommands(namespace, viewers, options);
 
   instrument(io, {
     namespaceName: NAMESPACE,
     mode: "production",
     serverId: instanceId,
-    readonly,
+    // Its own commands are not taken: see takeCommands().
+    readonly: true,
     auth: { type: "basic", username: options.username, password },
     // It does not hear what rejects here.
     store: {
@@ -108,10 +91,9 @@ export async function serveOperators(io: Server, options: OperatorsOptions): Pro
       },
     },
   });
-  // After its own: the page shows the lists of sockets only to whom all events are promised, and more commands than
-  // are taken here.
+  // After its own: the page shows the lists of sockets only to whom all events are promised.
   const supportedFeatures = [...(readonly ? [] : ["DISCONNECT"]), "AGGREGATED_EVENTS", "ALL_EVENTS"];
   namespace.on("connection", (socket) => socket.emit("config", { supportedFeatures }));
-  listSockets(namespace, { ...options, viewers: io.of(AGENTS_NAMESPACE) });
+  listSockets(namespace, { ...options, viewers });
   return engine;
 }
