@@ -58,8 +58,10 @@ describe("the operators' door", () => {
   });
 
   it("[D12] lets in with the password, tells of every node, and of every node's sockets", async () => {
-    const viewers = [1, 2, 2, 3].map(async (on) => (await cluster().viewer({ on })).joined());
-    const ids = (await Promise.all(viewers)).map(({ socket }) => socket.id);
+    const viewers = await Promise.all(
+      [1, 2, 2, 3].map(async (on) => (await cluster().viewer({ on })).joined()),
+    );
+    const ids = viewers.map(({ socket }) => socket.id);
     const operator = await connectTo(admin(), "/admin", { auth: RIGHT });
     expect(operator.verdict?.type).to.equal("0");
     await until("all nodes are heard", () => {
@@ -78,6 +80,11 @@ describe("the operators' door", () => {
       "node-3",
     ]);
     expect(listed.map(({ data }) => data.user_id)).to.deep.equal(Array(4).fill("user-1"));
+    viewers[3]?.socket.disconnect();
+    await until("the one that left is listed no more", () => {
+      const latest = JSON.stringify(operator.events("all_sockets").at(-1));
+      return ids.map((id) => latest.includes(String(id))).join() === "true,true,true,false";
+    });
   });
 
   const bad: Record<string, string> = {
@@ -290,6 +297,10 @@ describe("the operators' door, set otherwise", () => {
         ["/ws/agents", true, ""],
       ])
         operator.emit(event, ...args);
+    for (const event of ["emit", "join", "leave"]) operator.emit(event, "/ws/agents", true, "project:p1");
+    operator.emit("_disconnect", "/admin", true, "project:p1");
+    operator.emit("_disconnect", "/ws/agents", "yes", "project:p1");
+    operator.emit("_disconnect", "/ws/agents", true, ["project:p1"]);
     operator.emit("_disconnect", "/ws/agents", false, other.socket.id);
     await until("the other node's viewer is gone", () => !other.socket.connected);
     expect(one.socket.connected).to.equal(true);
