@@ -100,11 +100,13 @@ describe("the operators' listener", () => {
   });
 
   it("[D12] closes a connection that does not log in", async () => {
+    const operator = await connectTo(admin(), "/admin", { auth: RIGHT });
     const began = Date.now();
     const stranger = await connectTo(admin(), "/admin");
     expect(stranger.verdict?.type).to.equal("4");
     await until("it is closed", () => stranger.closed);
     expect(Date.now() - began).to.be.above(9000);
+    expect([operator.verdict?.type, operator.closed]).to.deep.equal(["0", false]);
   });
 
   it("[D12] a stop does not wait for an operator that reads nothing", async () => {
