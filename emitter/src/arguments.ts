@@ -1,8 +1,12 @@
 import { parseArgs } from "node:util";
-import type { StatusChange } from "@agentwire/shared";
+import { Id, type StatusChange } from "@agentwire/shared";
 import { parseStatusChange } from "@agentwire/shared/redis";
+import type { TokenRequest } from "./token.js";
 
 export const usage = `agentwire run --agent ID --project ID [options] -- COMMAND [ARGUMENT...]
+agentwire token --user ID --projects ID,ID... [--expires TIME]
+
+run
 
 Runs COMMAND and publishes what became of it: "working" when it starts, "completed" when it
 exits with 0, "failed" otherwise. Input, output and exit code are the command's own.
@@ -14,10 +18,22 @@ exits with 0, "failed" otherwise. Input, output and exit code are the command's 
   --redis URL     default: REDIS_URL, or redis://127.0.0.1:6379
   --wait SECONDS  how long to go on publishing after the command ended while Redis is away
                   (default 30)
-  --help, --version
 
 Exit codes: the command's own; 128 + n when signal n ended it; 127 when there is no such command;
 126 when it cannot be started; 2 when these arguments are wrong.
+
+token
+
+Prints a token for development, signed with JWT_SECRET, for nodes with the same JWT_SECRET,
+JWT_AUDIENCE (default authenticated) and JWT_ISSUER (default none).
+
+  --user ID       who comes in with it
+  --projects IDS  the projects that this user may see, separated by commas
+  --expires TIME  how long it is good: 30s, 15m, 1h, 7d; at most 365d (default 1h)
+
+Exit codes: 0; 2 when these arguments are wrong or JWT_SECRET is not set.
+
+agentwire --help, agentwire --version
 `;
 
 /** Wrong arguments; the message is one line for the person who typed them. */
@@ -34,21 +50,58 @@ export interface RunArguments {
   args: string[];
 }
 
-export type Arguments = { command: "help" } | { command: "version" } | RunArguments;
+export interface TokenArguments extends TokenRequest {
+  command: "token";
+}
+
+export type Arguments = { command: "help" } | { command: "version" } | RunArguments | TokenArguments;
+
+const OPTIONS = {
+  run: {
+    agent: { type: "string" },
+    project: { type: "string" },
+    task: { type: "string" },
+    attempt: { type: "string" },
+    redis: { type: "string" },
+    wait: { type: "string" },
+  },
+  token: {
+    user: { type: "string" },
+    projects: { type: "string" },
+    expires: { type: "string" },
+  },
+  any: {
+    help: { type: "boolean", short: "h" },
+    version: { type: "boolean" },
+  },
+} as const;
+
+type Values = ReturnType<typeof parseOptions>["values"];
 
 /** @throws UsageError; AgentwireError where an id is not valid */
 export function parseArguments(argv: string[], env: NodeJS.ProcessEnv): Arguments {
   const dashes = argv.indexOf("--");
   const { values, positionals } = parseOptions(dashes < 0 ? argv : argv.slice(0, dashes));
-  const [file, ...args] = dashes < 0 ? [] : argv.slice(dashes + 1);
+  const toRun = dashes < 0 ? undefined : argv.slice(dashes + 1);
 
   if (values.help) return { command: "help" };
   if (values.version) return { command: "version" };
   const [command, extra] = positionals;
-  if (command !== "run") {
-    throw new UsageError(command ? `unknown command "${command}"` : "a command is missing: run");
+  if (command !== "run" && command !== "token") {
+    throw new UsageError(command ? `unknown command "${command}"` : "a command is missing: run or token");
   }
-  if (extra !== undefined) throw new UsageError(`unexpected "${extra}": put the command to run after --`);
+  const foreign = Object.keys(values).find((name) => !(name in OPTIONS[command]));
+  if (foreign !== undefined) throw new UsageError(`--${foreign} is no option of ${command}`);
+  if (command === "run") {
+    if (extra !== undefined) throw new UsageError(`unexpected "${extra}": put the command to run after --`);
+    return runArguments(values, toRun ?? [], env);
+  }
+  const unexpected = extra ?? (toRun && "--");
+  if (unexpected !== undefined) throw new UsageError(`unexpected "${unexpected}"`);
+  return tokenArguments(values, env);
+}
+
+function runArguments(values: Values, [file, ...args]: string[], env: NodeJS.ProcessEnv): RunArguments {
   if (!values.agent) throw new UsageError("--agent is missing");
   if (!values.project) throw new UsageError("--project is missing");
   if (!file) throw new UsageError("the command to run is missing: put it after --");
@@ -64,9 +117,24 @@ export function parseArguments(argv: string[], env: NodeJS.ProcessEnv): Argument
     command: "run",
     subject,
     redis: values.redis || env.REDIS_URL || "redis://127.0.0.1:6379",
-    waitMs: numberOf("--wait", values.wait) * 1000,
+    waitMs: numberOf("--wait", values.wait ?? "30") * 1000,
     file,
     args,
+  };
+}
+
+function tokenArguments({ user, projects, expires }: Values, env: NodeJS.ProcessEnv): TokenArguments {
+  if (!user) throw new UsageError("--user is missing");
+  if (!projects) throw new UsageError("--projects is missing");
+  if (!env.JWT_SECRET) throw new UsageError("JWT_SECRET is not set: the secret that the nodes have");
+  return {
+    command: "token",
+    user: idOf("--user", user),
+    projects: projects.split(",").map((id) => idOf("--projects", id)),
+    expiresInS: secondsOf("--expires", expires ?? "1h"),
+    secret: env.JWT_SECRET,
+    audience: env.JWT_AUDIENCE || "authenticated",
+    ...(env.JWT_ISSUER && { issuer: env.JWT_ISSUER }),
   };
 }
 
@@ -75,16 +143,7 @@ function parseOptions(argv: string[]) {
     return parseArgs({
       args: argv,
       allowPositionals: true,
-      options: {
-        agent: { type: "string" },
-        project: { type: "string" },
-        task: { type: "string" },
-        attempt: { type: "string" },
-        redis: { type: "string" },
-        wait: { type: "string", default: "30" },
-        help: { type: "boolean", short: "h" },
-        version: { type: "boolean" },
-      },
+      options: { ...OPTIONS.run, ...OPTIONS.token, ...OPTIONS.any },
     });
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
@@ -95,4 +154,20 @@ function parseOptions(argv: string[]) {
 function numberOf(option: string, text: string): number {
   if (!/^\d{1,7}(\.\d+)?$/.test(text)) throw new UsageError(`${option} must be a number, not "${text}"`);
   return Number(text);
+}
+
+function idOf(option: string, text: string): string {
+  const { success, error } = Id.safeParse(text);
+  if (!success) throw new UsageError(`${option}: "${text}" ${error.issues[0]?.message}`);
+  return text;
+}
+
+const SECONDS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
+const MOST_S = 365 * 86_400;
+
+function secondsOf(option: string, text: string): number {
+  const [, digits, unit = ""] = /^(\d{1,8})([smhd])$/.exec(text) ?? [];
+  const seconds = Number(digits) * (SECONDS[unit] ?? Number.NaN);
+  if (seconds > 0 && seconds <= MOST_S) return seconds;
+  throw new UsageError(`${option} must be a time such as 30s, 15m, 1h or 7d, at most 365d, not "${text}"`);
 }

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { AgentwireError } from "@agentwire/shared";
 import { parseArguments, UsageError, usage } from "./arguments.js";
 import { run } from "./run.js";
+import { mintToken } from "./token.js";
 
 const EXIT_USAGE = 2;
 
@@ -16,6 +17,9 @@ async function main(argv: string[]): Promise<number> {
       return 0;
     case "run":
       return run(asked);
+    case "token":
+      process.stdout.write(`${mintToken(asked)}\n`);
+      return 0;
   }
 }
 
@@ -30,6 +34,8 @@ try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
   if (!(error instanceof UsageError || error instanceof AgentwireError)) throw error;
-  process.stderr.write(`agentwire: ${error.message} (see agentwire --help)\n`);
+  // One line, whatever was typed.
+  const message = error.message.replace(/\p{Cc}+/gu, " ");
+  process.stderr.write(`agentwire: ${message} (see agentwire --help)\n`);
   process.exitCode = EXIT_USAGE;
 }

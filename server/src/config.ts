@@ -38,7 +38,7 @@ const address = (...protocols: string[]) =>
 /** An address, or a network in CIDR notation. */
 const network = z.string().refine(
   (text) => {
-    const [ip = "", bits, ...more] = text.split("/");
+    const [ip = "", bits, ...more] = text.includes("%") ? [] : text.split("/");
     const most = { 0: -1, 4: 32, 6: 128 }[isIP(ip)] ?? -1;
     return (
       most > 0 &&
@@ -102,17 +102,23 @@ export const settings = {
   WS_SUBSCRIPTION_UPDATES_PER_SECOND: integer(limits.subscriptionsPerSecond, 0, 10_000),
   WS_MAX_FILTER_IDS: integer(limits.filterIds, 1, 1000),
   WS_MAX_MESSAGE_BYTES: integer(limits.messageBytes, 1024, 100 * limits.messageBytes),
+  WS_AUDIT_ENTRIES: integer(10_000, 1, 10_000_000),
 } as const;
 
-const Settings = z.object(settings).superRefine((given, { addIssue }) => {
-  const say = (name: keyof typeof settings, message: string) =>
-    addIssue({ code: "custom", path: [name], message });
-  if (!given.JWT_SECRET && !given.SUPABASE_URL && !given.JWT_JWKS_URL)
-    say("JWT_SECRET", "is required, or SUPABASE_URL, or JWT_JWKS_URL");
-  if (given.ADMIN_USERNAME && !given.ADMIN_PASSWORD) say("ADMIN_PASSWORD", "is required with ADMIN_USERNAME");
-  if (given.ADMIN_PASSWORD && !given.ADMIN_USERNAME) say("ADMIN_USERNAME", "is required with ADMIN_PASSWORD");
-});
+const Settings = z.object(settings);
 export type Config = z.infer<typeof Settings>;
+
+/** What one setting alone does not tell. */
+function missing(given: NodeJS.ProcessEnv): string[] {
+  const problems: string[] = [];
+  if (!given.JWT_SECRET && !given.SUPABASE_URL && !given.JWT_JWKS_URL)
+    problems.push("JWT_SECRET is required, or SUPABASE_URL, or JWT_JWKS_URL");
+  if (given.ADMIN_USERNAME && !given.ADMIN_PASSWORD)
+    problems.push("ADMIN_PASSWORD is required with ADMIN_USERNAME");
+  if (given.ADMIN_PASSWORD && !given.ADMIN_USERNAME)
+    problems.push("ADMIN_USERNAME is required with ADMIN_PASSWORD");
+  return problems;
+}
 
 /**
  * Reads the settings. An empty value counts as absent, as docker compose passes `NAME=` for what is not set.
@@ -123,7 +129,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     Object.entries(env).filter(([name, value]) => name in settings && value !== ""),
   );
   const parsed = Settings.safeParse(given);
-  if (parsed.success) return parsed.data;
-  const problems = parsed.error.issues.map((issue) => `${String(issue.path[0])} ${issue.message}`);
+  const alone = (parsed.error?.issues ?? []).map(({ path, message }) => `${String(path[0])} ${message}`);
+  const problems = [...alone, ...missing(given)];
+  if (parsed.success && problems.length === 0) return parsed.data;
   throw new Error(`bad settings: ${problems.join("; ")}`);
 }

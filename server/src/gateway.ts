@@ -4,7 +4,7 @@ import { AGENTS_NAMESPACE, refusal } from "@agentwire/shared";
 import { appendStatusChange, redisKeys } from "@agentwire/shared/redis";
 import express from "express";
 import type { Logger } from "pino";
-import { Server } from "socket.io";
+import { type DisconnectReason, Server } from "socket.io";
 import { z } from "zod";
 import { claimsPolicy } from "./access/claims.js";
 import { openPostgresPolicy } from "./access/postgres.js";
@@ -13,6 +13,7 @@ import { createAddressRule } from "./door/address.js";
 import { answerRequest, answerUpgrade } from "./door/answer.js";
 import { answers } from "./door/answers.js";
 import { createEngine } from "./door/engine.js";
+import { jwksUrlOf, KeyServer } from "./door/key-server.js";
 import { openDoor } from "./door/listener.js";
 import { createOriginRule } from "./door/origin.js";
 import { type SlotNotice, Slots } from "./door/slots.js";
@@ -36,17 +37,21 @@ import { type Opened, Visits } from "./node/visits.js";
 import { look } from "./node/watch.js";
 import { openAdminListener } from "./ops/admin/listener.js";
 import { serveOperators } from "./ops/admin/operators.js";
+import { createAudit } from "./ops/audit.js";
 import { dashboardRoutes } from "./ops/dashboard.js";
 import { healthRoutes } from "./ops/health.js";
+import { createMetrics } from "./ops/metrics.js";
 import { createStreamAdapter } from "./redis/adapter.js";
 import { createAdminAdapter } from "./redis/admin-adapter.js";
 import { AdminLogins } from "./redis/admin-logins.js";
+import { AuditLog } from "./redis/audit-log.js";
 import { connectRedis } from "./redis/clients.js";
 import { Marker } from "./redis/marker.js";
 import { Notices } from "./redis/notices.js";
 import { Shares } from "./redis/share.js";
 import { SlotTable } from "./redis/slots.js";
 import { openStore } from "./redis/store.js";
+import { streamLag } from "./redis/stream-lag.js";
 
 /** What Redis knows of a connection is as old as a ping at most, and never old against the window. */
 function roundsOf({ WS_HEARTBEAT_INTERVAL, WS_REPLAY_WINDOW_SECONDS }: Config): number {
@@ -85,6 +90,13 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
   const marker = new Marker(commands, keys);
   const lease = new BusLease(commands, keys, config.INSTANCE_ID);
 
+  const auditLog = new AuditLog(commands, keys, config.WS_AUDIT_ENTRIES);
+  const audit = createAudit({
+    instanceId: config.INSTANCE_ID,
+    append: (records) => auditLog.append(records),
+    logger,
+  });
+
   // Who is here, and what they may see.
   const notices = new Notices(redis.notices, commands, {
     onReturn: () => rights.changed(),
@@ -112,7 +124,8 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
   const rights = new Rights({
     visits,
     projectsOf: (user) => policy.projectsOf(user),
-    onChanged({ userId, projects }) {
+    onChanged({ id, userId, projects, visitor: { ip } }, lost) {
+      if (lost.length > 0) audit.note({ event: "revoke", user: userId, ip, connection: id, projects: lost });
       void store.keepAudience(new Map([[userId, projects]])).catch(warn("audience not kept"));
     },
     onError: warn("rights could not be read again"),
@@ -148,6 +161,14 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     ttlMs: config.WS_QUEUE_TTL * 1000,
     share,
   });
+  const metrics = createMetrics({
+    gate: gate.counters,
+    connections: () => visits.lines(),
+    state: () => uptime.state.name,
+    redisUp: () => commands.status === "ready" && uptime.state.name !== "away",
+    streamLag: () => streamLag(commands, keys, hub.last),
+    auditLost: () => audit.lost(),
+  });
   const outgoing = (envelope: Envelope) => gate.frame(AGENTS_NAMESPACE, envelope);
 
   const join = createJoin({
@@ -155,6 +176,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     outgoing,
     handledUpTo: () => hub.last,
     joined: ({ id }) => void presence.save(id).catch(warn("session not saved")),
+    ended: (outcome) => metrics.replay(outcome),
     failed: ({ id }, error) => logger.warn({ connection_id: id, err: String(error) }, "join interrupted"),
   });
   const hub = new Hub({
@@ -162,7 +184,9 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     join,
     onArrival: () => share.arrive(),
     onRefill(because, connections) {
-      if (connections > 0) logger.warn({ because, connections }, "live delivery had a hole, refilling");
+      if (connections === 0) return;
+      metrics.refill(because);
+      logger.warn({ because, connections }, "live delivery had a hole, refilling");
     },
   });
   const presence = new Presence(store, (connection) => hub.positionOf(connection), roundsOf(config));
@@ -231,6 +255,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     pingTimeoutMs: interval * (config.WS_HEARTBEAT_MAX_MISSED - 1) + config.WS_HEARTBEAT_TIMEOUT * 1000,
   });
   const address = createAddressRule(config.TRUSTED_PROXIES);
+  const jwksUrl = jwksUrlOf(config);
   const admitted = openDoor(http, engine, {
     rules: {
       closed: () => {
@@ -241,6 +266,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
       address,
       verify: createTokenVerifier({
         secret: config.JWT_SECRET,
+        keys: jwksUrl ? new KeyServer(jwksUrl, warn("keys not fetched")) : undefined,
         audience: config.JWT_AUDIENCE,
         issuer: config.JWT_ISSUER,
       }),
@@ -249,7 +275,10 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
       slots,
       owner: (sid) => visits.withSession(sid)?.visitor,
     },
-    onVerdict() {},
+    onVerdict(verdict, { transport, ip, userId }) {
+      metrics.handshake(verdict, transport);
+      if (verdict !== "admitted") audit.note({ event: "refuse", user: userId, ip, reason: verdict });
+    },
     onAbandoned: ({ connectionId }) => slots.release(connectionId),
     elsewhere: app,
     logger,
@@ -258,10 +287,16 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     const admission = admitted(connection.request);
     // Engine.IO gives the ways in of its own no request that the door has seen.
     if (!admission) return connection.close(true);
-    const { id } = visits.open(connection as Opened, admission, (visit) => slots.release(visit.id));
-    slots.opened(id, {
+    const { connectionId, user, ip } = admission;
+    const who = { user: user.id, ip, connection: connectionId };
+    const visit = visits.open(connection as Opened, admission, ({ endedBecause }, reason) => {
+      slots.release(connectionId);
+      audit.note({ event: "disconnect", ...who, reason: endedBecause ?? (reason as DisconnectReason) });
+    });
+    audit.note({ event: "connect", ...who });
+    slots.opened(connectionId, {
       answers: (withinMs) => answers(connection, withinMs),
-      close: () => connection.close(true),
+      close: () => visit.end("USER_CONNECTION_LIMIT"),
     });
     gate.guard(connection);
     if (admission.encoding === "messagepack") speakMessagePack(connection);
@@ -276,7 +311,8 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     store: { ...store, now: () => hub.continuity },
     hub,
     presence,
-    onSubscribed() {},
+    onSubscribed: ({ id, userId, visitor: { ip } }, filters) =>
+      audit.note({ event: "subscribe", user: userId, ip, connection: id, filters }),
     onReturned: ({ userId }, former) =>
       void slots.replace(former, userId).catch(warn("place of a former connection not freed")),
     logger,
@@ -303,7 +339,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     port: config.ADMIN_PORT,
     exact: adminPortGiven,
     engine: operators,
-    routes: [],
+    routes: [metrics.route],
     allows: createOriginRule([]).allows,
     refuse: answerRequest,
     refuseUpgrade: answerUpgrade,
@@ -324,7 +360,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     adminPort: admin.port,
     ready: uptime.start(),
     async stop() {
-      http.close();
+      // It listens until the end, so that whoever comes now is told why not.
       await uptime.stop();
       rights.stop();
       expiry.stop();
@@ -339,7 +375,9 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
         database?.close(),
       ]);
       admin.close();
+      http.close();
       await io.close();
+      await Promise.allSettled([presence.emptied(), slots.emptied(), audit.flush()]);
       http.closeAllConnections();
       redis.close();
     },

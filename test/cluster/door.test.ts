@@ -1,6 +1,5 @@
-import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { createServer, type IncomingHttpHeaders, request } from "node:http";
+import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { AGENTS_NAMESPACE, codes } from "@agentwire/shared";
 import { createAdapter } from "@socket.io/redis-streams-adapter";
@@ -12,6 +11,7 @@ import { io, type Socket } from "socket.io-client";
 import { parser } from "../../server/src/gate/parser.js";
 import { refuseRoot } from "../../server/src/node/agents.js";
 import { sharedCluster } from "../harness/cluster.js";
+import { type Answer, knock } from "../harness/knock.js";
 import { onTeardown } from "../harness/teardown.js";
 import { JWT_SECRET, token } from "../harness/token.js";
 import { until } from "../harness/wait.js";
@@ -29,37 +29,6 @@ const claims = jwt.decode(good) as jwt.JwtPayload;
 const claiming = (other: object) => jwt.sign(JSON.stringify({ ...claims, ...other }), JWT_SECRET);
 
 const transports = ["polling", "websocket"] as const;
-interface Answer {
-  status: number;
-  headers: IncomingHttpHeaders;
-  body: string;
-}
-
-/** A handshake by hand: what came back, on either transport. An upgrade that succeeds is closed at once. */
-function knock(url: string, headers: Record<string, string> = {}, method = "GET"): Promise<Answer> {
-  const upgrade = url.includes("transport=websocket") && {
-    Connection: "Upgrade",
-    Upgrade: "websocket",
-    "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Key": randomBytes(16).toString("base64"),
-  };
-  return new Promise((resolve, reject) => {
-    const asked = request(url, { method, headers: { ...upgrade, ...headers }, agent: false });
-    asked.on("error", reject).on("upgrade", ({ headers }, socket) => {
-      socket.destroy();
-      resolve({ status: 101, headers, body: "" });
-    });
-    asked.on("response", async (answer) => {
-      const chunks = await answer.toArray();
-      resolve({
-        status: answer.statusCode ?? 0,
-        headers: answer.headers,
-        body: Buffer.concat(chunks).toString(),
-      });
-    });
-    asked.end();
-  });
-}
 
 /** The CONNECT_ERROR of a stock client that must not come in. */
 function refusedBy(socket: Socket): Promise<Error & { data?: { code: string; retry: string } }> {

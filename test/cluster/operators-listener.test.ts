@@ -133,6 +133,11 @@ describe("the operators' listener", () => {
     const body = { error: { ...notFound.error, message: why } };
     for (const path of ["/admin", "/admin/", "/admin/js/app.js"])
       expect(await bodyOf(await fetch(adminUrl + path))).to.deep.equal({ status: 404, body });
+    const metrics = await fetch(`${adminUrl}/metrics`);
+    expect([metrics.status, (await metrics.text()).includes("agentwire_connections")]).to.deep.equal([
+      200,
+      true,
+    ]);
     const polling = await fetch(`${adminUrl}/socket.io/?EIO=4&transport=polling`);
     expect(await bodyOf(polling)).to.deep.equal({ status: 404, body: notFound });
     const query = { token: token("user-1", ["p1"]) };

@@ -149,7 +149,6 @@ describe("the walls", () => {
       expect(told(others.filter(({ typesOnly }) => typesOnly))).to.deep.equal([
         // The port that says who may see what.
         "server/src/door/handshake.ts → server/src/access/policy.ts",
-        "server/src/door/session.ts → server/src/access/policy.ts",
         "server/src/door/token.ts → server/src/access/policy.ts",
       ]);
     });

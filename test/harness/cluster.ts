@@ -2,8 +2,10 @@ import { createEmitter } from "@agentwire/emitter";
 import { redisKeys } from "@agentwire/shared/redis";
 import { type Front, openFront } from "./front.js";
 import { NodeProcess } from "./node.js";
+import { lookAtMetrics, lookIntoRedis } from "./outsiders.js";
 import { freePort } from "./ports.js";
 import { type RedisServer, startRedis } from "./redis.js";
+import { seenByOutsiders } from "./secrets.js";
 import { keepBeyondTest, onTeardown } from "./teardown.js";
 import { JWT_SECRET, SERVICE_KEY } from "./token.js";
 import { Viewer, type ViewerOptions } from "./viewer.js";
@@ -32,6 +34,7 @@ export async function startCluster(options: ClusterOptions) {
   const { nodes: count, settings = {}, redisArgs = [], notReady, beforeNodes } = options;
   const redis = await startRedis({ args: redisArgs });
   onTeardown(() => redis.stop());
+  onTeardown(() => lookIntoRedis(redis.url, settings.WS_KEY_PREFIX));
   await beforeNodes?.(redis);
 
   const nodes: NodeProcess[] = [];
@@ -50,6 +53,9 @@ export async function startCluster(options: ClusterOptions) {
     node.start();
     onTeardown(() => node.kill());
   }
+  onTeardown(async () => {
+    await Promise.all(nodes.map(lookAtMetrics));
+  });
   if (!notReady) await Promise.all(nodes.map((node) => node.ready()));
 
   const node = (n: number): NodeProcess => {
@@ -97,8 +103,11 @@ export async function startCluster(options: ClusterOptions) {
     },
 
     /** A service that publishes over HTTP. */
-    post(body: unknown, { to = 1, key = SERVICE_KEY as string | null, raw = false } = {}): Promise<Response> {
-      return fetch(`${node(to).url}/api/v1/internal/ws/publish`, {
+    async post(
+      body: unknown,
+      { to = 1, key = SERVICE_KEY as string | null, raw = false } = {},
+    ): Promise<Response> {
+      const answer = await fetch(`${node(to).url}/api/v1/internal/ws/publish`, {
         method: "POST",
         headers: {
           "Content-Type": "application/json",
@@ -106,6 +115,8 @@ export async function startCluster(options: ClusterOptions) {
         },
         body: raw ? String(body) : JSON.stringify(body),
       });
+      seenByOutsiders(await answer.clone().text());
+      return answer;
     },
 
     /** Stops every node as a deploy would, and checks that nothing of those nodes is left in Redis. */

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { keepSecretsOf, seenByOutsiders } from "./secrets.js";
 import { until } from "./wait.js";
 
 const MAIN = fileURLToPath(new URL("../../server/dist/main.js", import.meta.url));
@@ -19,7 +20,9 @@ export class NodeProcess {
     readonly id: string,
     readonly port: number,
     private readonly settings: NodeJS.ProcessEnv,
-  ) {}
+  ) {
+    keepSecretsOf(settings);
+  }
 
   get url(): string {
     return `http://127.0.0.1:${this.port}`;
@@ -58,9 +61,13 @@ export class NodeProcess {
     });
     const { stdout, stderr } = this.#child;
     if (!stdout || !stderr) throw new Error("a node has no output");
-    createInterface(stdout).on("line", (line) => this.log.push(JSON.parse(line)));
+    createInterface(stdout).on("line", (line) => {
+      seenByOutsiders(line, `the log of ${this.id}`);
+      this.log.push(JSON.parse(line));
+    });
     stderr.on("data", (data) => {
       this.stderr += data;
+      seenByOutsiders(String(data), `stderr of ${this.id}`);
     });
   }
 

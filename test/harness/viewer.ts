@@ -1,6 +1,7 @@
 import type { Envelope, EventType, PayloadOf, SequenceId } from "@agentwire/shared";
 import { AGENTS_NAMESPACE, compareSequence } from "@agentwire/shared";
 import { io, type ManagerOptions, type Socket } from "socket.io-client";
+import { secrets, seenByOutsiders } from "./secrets.js";
 import { token } from "./token.js";
 import { until } from "./wait.js";
 
@@ -44,10 +45,21 @@ export class Viewer {
     this.socket.on("connect", () => {
       this.connects.push(Boolean(this.socket.recovered));
       this.#before = this.received.length;
+      // The stock client keeps its session id to itself.
+      secrets.add("a session id", (this.socket as unknown as { _pid?: string })._pid ?? "");
     });
     this.socket.on("disconnect", () => this.disconnects++);
-    this.socket.on("connect_error", (error) => this.errors.push(error));
-    this.socket.onAny((_name, envelope: Envelope) => this.received.push(envelope));
+    this.socket.on(
+      "connect_error",
+      (error: Error & { data?: unknown; context?: { responseText?: string } }) => {
+        this.errors.push(error);
+        seenByOutsiders(`${error.message} ${JSON.stringify(error.data)} ${error.context?.responseText}`);
+      },
+    );
+    this.socket.onAny((name: string, envelope: Envelope) => {
+      this.received.push(envelope);
+      if (name === "ERROR") seenByOutsiders(JSON.stringify(envelope.payload));
+    });
   }
 
   /** Whether the connection that it has now had its READY. */

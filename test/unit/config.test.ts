@@ -18,6 +18,18 @@ const bad: Record<keyof typeof settings, [value: string, about: string][]> = {
     ["65536", "at most 65535"],
   ],
   HOST: [],
+  ADMIN_PORT: [
+    ["admin", "a whole number"],
+    ["65536", "at most 65535"],
+  ],
+  ADMIN_HOST: [],
+  ADMIN_USERNAME: [["x".repeat(257), "256 characters"]],
+  ADMIN_PASSWORD: [["x".repeat(257), "256 characters"]],
+  ADMIN_READONLY: [
+    ["yes", "true or false"],
+    ["TRUE", "true or false"],
+    ["0", "true or false"],
+  ],
   INSTANCE_ID: [
     ["a b", "1 to 64 characters"],
     ["x".repeat(65), "1 to 64 characters"],
@@ -28,8 +40,26 @@ const bad: Record<keyof typeof settings, [value: string, about: string][]> = {
     ["redis://[", "redis://"],
   ],
   JWT_SECRET: [["", "is required"]],
+  SUPABASE_URL: [
+    ["project.supabase.co", "https://"],
+    ["ftp://project.supabase.co", "https://"],
+    ["https://", "https://"],
+  ],
+  JWT_JWKS_URL: [
+    ["file:///etc/keys.json", "https://"],
+    ["/keys.json", "https://"],
+  ],
   JWT_AUDIENCE: [],
   JWT_ISSUER: [],
+  DATABASE_URL: [
+    ["localhost:5432/app", "postgres://"],
+    ["mysql://localhost/app", "postgresql://"],
+  ],
+  DATABASE_PROJECTS_QUERY: [],
+  DATABASE_POOL_SIZE: [
+    ["0", "at least 1"],
+    ["101", "at most 100"],
+  ],
   INTERNAL_SERVICE_KEY: [],
   CORS_ORIGINS: [
     ["app.example.com", "is not an origin"],
@@ -37,6 +67,28 @@ const bad: Record<keyof typeof settings, [value: string, about: string][]> = {
     ["https://app.example.com,https://app.example.com/path", "is not an origin"],
     ["https://a.example.com\nhttps://b.example.com", "is not an origin"],
   ],
+  TRUSTED_PROXIES: [
+    "10.0.0.0/33",
+    "10.0.0.0/-1",
+    "10.0.0.0/",
+    "10.0.0.0/8/8",
+    "10.0.0.0 /8",
+    "10.0.0/8",
+    "10.0.0.256",
+    "010.0.0.1",
+    "10.0.0.0/255.0.0.0",
+    "fd00::/129",
+    "fd00::/x",
+    "fd00::1::2",
+    "[fd00::1]",
+    "/8",
+    "*",
+    "loopback",
+    "proxy.example.com",
+    "10.0.0.1,,10.0.0.0/33",
+    "10.0.0.1 10.0.0.2",
+    "10.0.0.1\n10.0.0.2",
+  ].map((value): [string, string] => [value, "is not an address or a network"]),
   WS_KEY_PREFIX: [["a b", "1 to 64 characters"]],
   EVENT_BUS_PREFIX: [["x".repeat(65), "64 characters"]],
   LOG_LEVEL: [["loud", "warn"]],
@@ -53,8 +105,16 @@ const bad: Record<keyof typeof settings, [value: string, about: string][]> = {
   WS_QUEUE_TTL: [["0", "at least 1"]],
   WS_SEND_BUFFER_SIZE: [["0", "at least 1"]],
   WS_SEND_BUFFER_BYTES: [["1023", "at least 1024"]],
-  WS_MAX_FILTER_IDS: [["0", "at least 1"]],
+  WS_MAX_CONNECTIONS: [["10000001", "at most 10000000"]],
+  WS_MAX_CONNECTIONS_PER_USER: [["100001", "at most 100000"]],
+  WS_CONNECTIONS_PER_IP_PER_MINUTE: [["1000001", "at most 1000000"]],
+  WS_SUBSCRIPTION_UPDATES_PER_SECOND: [["10001", "at most 10000"]],
+  WS_MAX_FILTER_IDS: [
+    ["0", "at least 1"],
+    ["1001", "at most 1000"],
+  ],
   WS_MAX_MESSAGE_BYTES: [["1023", "at least 1024"]],
+  WS_AUDIT_ENTRIES: [["0", "at least 1"]],
 };
 
 describe("settings", () => {
@@ -65,11 +125,17 @@ describe("settings", () => {
     expect(config).to.deep.equal({
       PORT: 8080,
       HOST: "0.0.0.0",
+      ADMIN_PORT: 9090,
+      ADMIN_HOST: "127.0.0.1",
+      ADMIN_READONLY: true,
       REDIS_URL: "redis://127.0.0.1:6379",
       JWT_SECRET: "a-secret",
       JWT_AUDIENCE: "authenticated",
+      DATABASE_PROJECTS_QUERY: "select id from projects",
+      DATABASE_POOL_SIZE: 5,
       INTERNAL_SERVICE_KEY: [],
       CORS_ORIGINS: [],
+      TRUSTED_PROXIES: [],
       WS_KEY_PREFIX: "ws",
       EVENT_BUS_PREFIX: "events:",
       LOG_LEVEL: "info",
@@ -83,8 +149,13 @@ describe("settings", () => {
       WS_QUEUE_TTL: 5,
       WS_SEND_BUFFER_SIZE: 100,
       WS_SEND_BUFFER_BYTES: 1_048_576,
+      WS_MAX_CONNECTIONS: 10_000,
+      WS_MAX_CONNECTIONS_PER_USER: 5,
+      WS_CONNECTIONS_PER_IP_PER_MINUTE: 10,
+      WS_SUBSCRIPTION_UPDATES_PER_SECOND: 10,
       WS_MAX_FILTER_IDS: 50,
       WS_MAX_MESSAGE_BYTES: 1_048_576,
+      WS_AUDIT_ENTRIES: 10_000,
     });
   });
 
@@ -114,6 +185,87 @@ describe("settings", () => {
     });
   });
 
+  it("[D18] 0 turns a limit off, where a limit can be off", () => {
+    const limits = [
+      "WS_RATE_LIMIT_PER_CONNECTION",
+      "WS_RATE_LIMIT_GLOBAL",
+      "WS_MAX_CONNECTIONS",
+      "WS_MAX_CONNECTIONS_PER_USER",
+      "WS_CONNECTIONS_PER_IP_PER_MINUTE",
+      "WS_SUBSCRIPTION_UPDATES_PER_SECOND",
+    ] as const;
+    const config = readConfig({ ...needed, ...Object.fromEntries(limits.map((name) => [name, "0"])) });
+    for (const name of limits) expect(config[name], name).to.equal(0);
+  });
+
+  const keys = {
+    JWT_SECRET: "a-secret",
+    SUPABASE_URL: "https://project.supabase.co",
+    JWT_JWKS_URL: "http://127.0.0.1:9999/keys.json",
+  };
+  for (const [name, value] of Object.entries(keys)) {
+    it(`[D18] ${name} alone says how tokens are checked`, () => {
+      expect(readConfig({ [name]: value })).to.include({ [name]: value });
+    });
+  }
+
+  it("[D18] without a way to check tokens nothing starts, and all three are named", () => {
+    expect(() => readConfig({})).to.throw(
+      "bad settings: JWT_SECRET is required, or SUPABASE_URL, or JWT_JWKS_URL",
+    );
+  });
+
+  it("[D18] ADMIN_USERNAME and ADMIN_PASSWORD come together or not at all", () => {
+    const [user, password] = [{ ADMIN_USERNAME: "root" }, { ADMIN_PASSWORD: "the-password" }];
+    expect(readConfig({ ...needed, ...user, ...password })).to.include({ ...user, ...password });
+    expect(() => readConfig({ ...needed, ...user })).to.throw(
+      /^bad settings: ADMIN_PASSWORD is required with ADMIN_USERNAME$/,
+    );
+    expect(() => readConfig({ ...needed, ...password, ADMIN_USERNAME: "" })).to.throw(
+      /^bad settings: ADMIN_USERNAME is required with ADMIN_PASSWORD$/,
+    );
+  });
+
+  it("[D18] trusted proxies are addresses and networks, IPv4 and IPv6", () => {
+    const proxies =
+      "127.0.0.1, 10.0.0.0/8,0.0.0.0/0,10.1.2.3/32,::1,fd00::/8,::/0,2001:db8::1/128,::ffff:10.0.0.1";
+    expect(readConfig({ ...needed, TRUSTED_PROXIES: proxies }).TRUSTED_PROXIES).to.deep.equal(
+      proxies.split(",").map((text) => text.trim()),
+    );
+    expect(readConfig({ ...needed, ADMIN_READONLY: "false" }).ADMIN_READONLY).to.equal(false);
+  });
+
+  it("[D18] no secret stands in the line about a bad setting", () => {
+    const secret = "hunter2-0123456789";
+    const long = secret.padEnd(300, "x");
+    const spoilt: NodeJS.ProcessEnv[] = [
+      { DATABASE_URL: `mysql://app:${secret}@db/app` },
+      { DATABASE_URL: `postgres://app:${secret}@db:port/app` },
+      { DATABASE_URL: `${secret}@db` },
+      { REDIS_URL: `http://:${secret}@redis:6379` },
+      { REDIS_URL: `redis://:${secret}@redis:port` },
+      { REDIS_URL: `redis//:${secret}@redis` },
+      { SUPABASE_URL: `ftp://${secret}@project.supabase.co` },
+      { JWT_JWKS_URL: `ftp://keys.example.com/${secret}` },
+      { ADMIN_USERNAME: "root", ADMIN_PASSWORD: long },
+      { ADMIN_PASSWORD: secret },
+      {
+        JWT_SECRET: secret,
+        INTERNAL_SERVICE_KEY: secret,
+        PORT: "abc",
+        CORS_ORIGINS: "x",
+        TRUSTED_PROXIES: "x",
+      },
+    ];
+    for (const env of spoilt) {
+      expect(() => readConfig({ ...needed, ...env }), Object.keys(env).join())
+        .to.throw(Error)
+        .with.property("message")
+        .that.matches(/^bad settings: [^\n]+$/)
+        .and.not.includes(secret);
+    }
+  });
+
   for (const [name, values] of Object.entries(bad)) {
     for (const [value, about] of values) {
       it(`[D18] ${name}=${JSON.stringify(value).slice(0, 70)} is one line that names it`, () => {
@@ -130,12 +282,12 @@ describe("settings", () => {
     expect(() => readConfig({ PORT: "abc", LOG_LEVEL: "loud" }))
       .to.throw(Error)
       .with.property("message")
-      .that.matches(/^bad settings: PORT [^;\n]+; JWT_SECRET is required; LOG_LEVEL [^;\n]+$/);
+      .that.matches(/^bad settings: PORT [^;\n]+; LOG_LEVEL [^;\n]+; JWT_SECRET is required[^;\n]+$/);
   });
 
   const starts: [string, NodeJS.ProcessEnv, RegExp][] = [
     ["PORT=abc", { ...needed, PORT: "abc" }, /^agentwire: bad settings: PORT [^\n]+\n$/],
-    ["no JWT_SECRET", {}, /^agentwire: bad settings: JWT_SECRET is required\n$/],
+    ["no JWT_SECRET", {}, /^agentwire: bad settings: JWT_SECRET is required, or [^\n]+\n$/],
   ];
   for (const [what, env, said] of starts) {
     it(`[D18] a node with ${what} says so in one line on stderr and ends with 2`, async () => {

@@ -978,6 +978,7 @@ class Node {
       this.#publish({ urgent: n % 3 === 1, size: 10, agent_id: `a${1 + (n % 2)}` });
     this.#read = before;
     const join = createJoin({
+      ended: () => {},
       sources: this.#sources(stretch),
       outgoing: (envelope) => this.#frame(envelope),
       joined: () => {},

@@ -70,6 +70,7 @@ function begin(filters: Filters, log: ReturnType<typeof event>[]) {
   const cranked = crankedSources(log);
   const connection = new Connection("c1", "anna", new Set(["p1"]), filters, "now", "10-0", exit);
   const join = createJoin({
+    ended: () => {},
     sources: cranked.sources,
     outgoing: (envelope) => ({ envelope, about: filterable(envelope), urgent: false }),
     joined: () => {},
@@ -105,6 +106,7 @@ describe("join", () => {
       if (failures[name]-- > 0) throw new Error("Redis is away");
     };
     const join = createJoin({
+      ended: () => {},
       sources: {
         missedNext,
         missedBy: async (_user, _projects, to) => {
@@ -138,6 +140,7 @@ describe("join", () => {
     const never = new Promise<void>(() => {});
     const joined: string[] = [];
     const join = createJoin({
+      ended: () => {},
       sources: {
         missedNext,
         missedBy: async (_user, _projects, to) => ({ epoch: "now", missed: [], to }),

@@ -8,8 +8,8 @@ const CONNECT_MS = 1000;
 const STATEMENT_MS = 1000;
 /** After this a lookup that has its connection is given up, and the connection with it. */
 const LOOKUP_MS = 1200;
-/** Lookups that wait for a connection; more are refused at once. As many viewers come back when a node dies. */
-const MAX_WAITING = 1000;
+/** Lookups that wait for a connection; more are refused at once. */
+const MAX_WAITING = 200;
 
 /** What is set here ends with the transaction: so it does behind a pooler in transaction mode too. */
 const BEGIN = `begin read only; set local statement_timeout = ${STATEMENT_MS}; set local role authenticated`;

@@ -23,8 +23,9 @@ export interface EngineOptions {
 /** The HTTP server and the Engine.IO of viewers, which the door joins. */
 export function createEngine(options: EngineOptions): { http: HttpServer; engine: Engine } {
   return {
-    // A token that names hundreds of projects is longer than what Node takes by itself.
-    http: createServer({ maxHeaderSize: 65_536 }),
+    // Room for a token that names hundreds of projects, and for one that is too long: the door answers that one, where
+    // Node would say 431.
+    http: createServer({ maxHeaderSize: 262_144 }),
     engine: new Engine({
       maxHttpBufferSize: options.maxMessageBytes,
       perMessageDeflate: COMPRESSION,

@@ -7,7 +7,7 @@ import type { OriginRule } from "./origin.js";
 import { isHandshake, parseWishes, type Wishes } from "./query.js";
 import { digestOf } from "./session.js";
 import type { Shortage, Slots } from "./slots.js";
-import { tokenOf } from "./token.js";
+import { tokenOf, type VerifyToken } from "./token.js";
 
 /** Who came in, and what for. */
 export interface Admission extends Wishes {
@@ -34,7 +34,7 @@ export interface HandshakeRules {
   origin: OriginRule;
   /** The client's address, believed no further than our own proxies. */
   address(req: IncomingMessage): string;
-  verify(token: string): Promise<User | "UNAUTHORIZED" | "UNAVAILABLE">;
+  verify: VerifyToken;
   policy: Policy;
   maxFilterIds: number;
   slots: Pick<Slots, "look" | "take">;

@@ -1,9 +1,8 @@
 import { createHash } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { type Refusal, refusal } from "@agentwire/shared";
-import type { User } from "../access/policy.js";
 import type { OriginRule } from "./origin.js";
-import { tokenOf } from "./token.js";
+import { tokenOf, type VerifyToken } from "./token.js";
 
 /** Who opened a connection of this node. */
 export interface Owner {
@@ -15,7 +14,7 @@ export interface SessionRules {
   origin: OriginRule;
   /** Who opened the connection with this Engine.IO session id; nobody where this node has none. */
   owner(sid: string): Owner | undefined;
-  verify(token: string): Promise<User | "UNAUTHORIZED" | "UNAVAILABLE">;
+  verify: VerifyToken;
 }
 
 /** What tells two tokens apart without keeping either. */

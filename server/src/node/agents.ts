@@ -118,6 +118,7 @@ export function serveAgents(io: Server, options: AgentsOptions): Namespace {
     };
     const joined: Joined = {
       say: (event_type, payload) => exit.say(event_type, payload),
+      drained: () => exit.drained(),
       onRights(projects) {
         leaveRooms();
         hub.renewRights(connection, projects);

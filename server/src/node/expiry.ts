@@ -26,7 +26,7 @@ export class Expiry {
       const left = visit.visitor.user.expiresAt - now;
       if (left <= 0) {
         visit.say("ERROR", refusal("UNAUTHORIZED", "the token has run out"));
-        visit.end();
+        visit.end("UNAUTHORIZED");
       } else if (left <= WARNING_MS && visit.namespaces.size > 0 && !this.#warned.has(visit)) {
         this.#warned.add(visit);
         visit.say("TOKEN_EXPIRING", { expires_in_ms: left });

@@ -56,6 +56,8 @@ export interface JoinOptions {
   /** The last event that the node has handled. */
   handledUpTo(): SequenceId;
   failed(connection: Connection, error: unknown): void;
+  /** Called with what each REPLAY_END says. */
+  ended(outcome: "complete" | Loss): void;
 }
 
 const PAGE = 100;
@@ -88,7 +90,7 @@ export type Start = { name: "first" } | { name: "resume"; known?: History };
  * what it missed is read from Redis after that, so the two overlap and nothing falls between them; what comes twice is
  * known by its `sequence_id`. Also refills a connection whose live delivery had a hole.
  */
-export function createJoin({ sources, outgoing, joined, handledUpTo, failed }: JoinOptions) {
+export function createJoin({ sources, outgoing, joined, handledUpTo, failed, ended }: JoinOptions) {
   const inTurn = createTurns(AT_ONCE);
 
   const read: JoinSources = {
@@ -195,6 +197,7 @@ export function createJoin({ sources, outgoing, joined, handledUpTo, failed }: J
       complete: !loss,
       ...(loss && { reason: loss }),
     });
+    ended(loss ?? "complete");
   }
 
   return async (connection: Connection, start: Start): Promise<void> => {

@@ -1,4 +1,5 @@
-import type { EventType, Filters, PayloadOf, SequenceId } from "@agentwire/shared";
+import { setTimeout as pause } from "node:timers/promises";
+import type { Code, EventType, Filters, PayloadOf, SequenceId } from "@agentwire/shared";
 
 /** Who stands behind a connection, and what was asked for. The door decided it. */
 export interface Visitor {
@@ -24,6 +25,8 @@ export interface Transport {
 /** A namespace that the client has joined. */
 export interface Joined {
   say<E extends EventType>(event_type: E, payload: PayloadOf<E>): void;
+  /** Resolves when what was said has left, or the connection is gone. */
+  drained(): Promise<void>;
   /** The visitor's projects are others now. */
   onRights(projects: ReadonlySet<string>): void;
 }
@@ -35,6 +38,9 @@ const LAST_WORDS_MS = 1000;
 export class Visit {
   readonly namespaces = new Set<Joined>();
   #projects: ReadonlySet<string>;
+  #ending = false;
+  /** Where this node ended it: why. */
+  endedBecause: Code | undefined;
 
   constructor(
     readonly visitor: Visitor,
@@ -76,8 +82,12 @@ export class Visit {
   }
 
   /** Ends it as a transport close: the client comes back. What was said to it leaves first, if the client takes it. */
-  end(): void {
-    this.connection.close();
-    setTimeout(() => this.connection.close(true), LAST_WORDS_MS).unref();
+  end(because?: Code): void {
+    if (this.#ending) return;
+    this.#ending = true;
+    this.endedBecause = because;
+    const said = Promise.all([...this.namespaces].map((namespace) => namespace.drained()));
+    // Not a plain close: on polling that waits for a request, which may never come.
+    void Promise.race([said, pause(LAST_WORDS_MS)]).then(() => this.connection.close(true));
   }
 }

@@ -33,6 +33,12 @@ export class Visits implements Iterable<Visit> {
     return this.#bySession.get(sid);
   }
 
+  /** How each is connected. */
+  *lines(): Generator<{ transport: string; encoding: string }> {
+    for (const { connection, visitor } of this)
+      yield { transport: connection.transport.name, encoding: visitor.encoding };
+  }
+
   [Symbol.iterator](): Iterator<Visit> {
     return this.#bySession.values();
   }
