@@ -10,7 +10,7 @@ import { claimsPolicy } from "./access/claims.js";
 import { openPostgresPolicy } from "./access/postgres.js";
 import type { Config } from "./config.js";
 import { createAddressRule } from "./door/address.js";
-import { answerRequest } from "./door/answer.js";
+import { answerRequest, answerUpgrade } from "./door/answer.js";
 import { answers } from "./door/answers.js";
 import { createEngine } from "./door/engine.js";
 import { jwksUrlOf, KeyServer } from "./door/key-server.js";
@@ -35,11 +35,15 @@ import { Rights } from "./node/rights.js";
 import { BEAT_MS, Uptime } from "./node/uptime.js";
 import { type Opened, Visits } from "./node/visits.js";
 import { look } from "./node/watch.js";
+import { openAdminListener } from "./ops/admin/listener.js";
+import { serveOperators } from "./ops/admin/operators.js";
 import { createAudit } from "./ops/audit.js";
 import { dashboardRoutes } from "./ops/dashboard.js";
 import { healthRoutes } from "./ops/health.js";
 import { createMetrics } from "./ops/metrics.js";
 import { createStreamAdapter } from "./redis/adapter.js";
+import { createAdminAdapter } from "./redis/admin-adapter.js";
+import { AdminLogins } from "./redis/admin-logins.js";
 import { AuditLog } from "./redis/audit-log.js";
 import { connectRedis } from "./redis/clients.js";
 import { Marker } from "./redis/marker.js";
@@ -60,14 +64,19 @@ const UserNotice = z.object({ user_id: z.string() });
 
 export interface Gateway {
   port: number;
+  adminPort: number;
   /** Resolves when viewers are welcome. */
   ready: Promise<void>;
   /** Closes every connection as a transport close, and leaves nothing of this node in Redis. */
   stop(): Promise<void>;
 }
 
-/** One node, put together: the only file that knows every folder. */
-export async function openGateway(config: Config, logger: Logger): Promise<Gateway> {
+/**
+ * One node, put together: the only file that knows every folder.
+ *
+ * @param adminPortGiven whether ADMIN_PORT was set: its default gives way to another node's on the same machine
+ */
+export async function openGateway(config: Config, logger: Logger, adminPortGiven: boolean): Promise<Gateway> {
   const keys = redisKeys(config.WS_KEY_PREFIX, config.EVENT_BUS_PREFIX);
   const limits = {
     windowMs: config.WS_REPLAY_WINDOW_SECONDS * 1000,
@@ -245,6 +254,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     pingIntervalMs: interval,
     pingTimeoutMs: interval * (config.WS_HEARTBEAT_MAX_MISSED - 1) + config.WS_HEARTBEAT_TIMEOUT * 1000,
   });
+  const address = createAddressRule(config.TRUSTED_PROXIES);
   const jwksUrl = jwksUrlOf(config);
   const admitted = openDoor(http, engine, {
     rules: {
@@ -253,7 +263,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
         return uptime.state.name === "ready" ? undefined : refusal("UNAVAILABLE");
       },
       origin: createOriginRule(config.CORS_ORIGINS),
-      address: createAddressRule(config.TRUSTED_PROXIES),
+      address,
       verify: createTokenVerifier({
         secret: config.JWT_SECRET,
         keys: jwksUrl ? new KeyServer(jwksUrl, warn("keys not fetched")) : undefined,
@@ -308,6 +318,34 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
     logger,
   });
 
+  // The operators' door: its engine is another one, on the same Socket.IO server.
+  const { ADMIN_USERNAME: username, ADMIN_PASSWORD: password } = config;
+  const operators =
+    username && password
+      ? await serveOperators(io, {
+          instanceId: config.INSTANCE_ID,
+          username,
+          password,
+          readonly: config.ADMIN_READONLY,
+          adapter: createAdminAdapter(redis.stream, keys, logger),
+          logins: new AdminLogins(commands, keys, password),
+          address,
+          viewer: (connection) => visits.of(connection)?.visitor,
+          logger,
+        })
+      : undefined;
+  const admin = await openAdminListener({
+    host: config.ADMIN_HOST,
+    port: config.ADMIN_PORT,
+    exact: adminPortGiven,
+    engine: operators,
+    routes: [metrics.route],
+    allows: createOriginRule([]).allows,
+    refuse: answerRequest,
+    refuseUpgrade: answerUpgrade,
+    logger,
+  });
+
   await new Promise<void>((resolve, reject) => {
     http.once("error", reject).listen(config.PORT, config.HOST, resolve);
   });
@@ -319,6 +357,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
   idle.start();
   return {
     port: port(),
+    adminPort: admin.port,
     ready: uptime.start(),
     async stop() {
       // It listens until the end, so that whoever comes now is told why not.
@@ -335,6 +374,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
         store.leave(),
         database?.close(),
       ]);
+      admin.close();
       http.close();
       await io.close();
       await Promise.allSettled([presence.emptied(), slots.emptied(), audit.flush()]);

@@ -14,7 +14,7 @@ async function main(): Promise<void> {
   }
 
   const logger = createLogger(config.LOG_LEVEL, config.INSTANCE_ID);
-  const gateway = await openGateway(config, logger);
+  const gateway = await openGateway(config, logger, Boolean(process.env.ADMIN_PORT));
   let stopping = false;
   const stop = async (signal: NodeJS.Signals) => {
     if (stopping) process.exit(1);
@@ -27,7 +27,7 @@ async function main(): Promise<void> {
   process.on("SIGTERM", stop).on("SIGINT", stop);
 
   await gateway.ready;
-  if (!stopping) announceListening(logger, { port: gateway.port });
+  if (!stopping) announceListening(logger, { port: gateway.port, admin_port: gateway.adminPort });
 }
 
 main().catch((error) => {

@@ -28,6 +28,12 @@ export class NodeProcess {
     return `http://127.0.0.1:${this.port}`;
   }
 
+  /** The operators' door, once it listens. */
+  get adminUrl(): string {
+    const line = this.log.findLast(({ msg }) => msg === "listening");
+    return `http://127.0.0.1:${line?.admin_port}`;
+  }
+
   get alive(): boolean {
     return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
   }

@@ -8,6 +8,6 @@ export function createLogger(level: string, instanceId: string): Logger {
 }
 
 /** Says that the node is ready, whatever the level: whoever started the node waits for this line. */
-export function announceListening(logger: Logger, ports: { port: number }): void {
+export function announceListening(logger: Logger, ports: { port: number; admin_port: number }): void {
   logger.child({}, { level: "info" }).info(ports, "listening");
 }
