@@ -1,4 +1,3 @@
-import type { AddressInfo } from "node:net";
 import type { Envelope } from "@agentwire/shared";
 import { AGENTS_NAMESPACE, refusal } from "@agentwire/shared";
 import { appendStatusChange, redisKeys } from "@agentwire/shared/redis";
@@ -6,18 +5,16 @@ import express from "express";
 import type { Logger } from "pino";
 import { type DisconnectReason, Server } from "socket.io";
 import { z } from "zod";
-import { claimsPolicy } from "./access/claims.js";
-import { openPostgresPolicy } from "./access/postgres.js";
+import { openPolicy } from "./access/open.js";
 import type { Config } from "./config.js";
 import { createAddressRule } from "./door/address.js";
 import { answerRequest, answerUpgrade } from "./door/answer.js";
 import { answers } from "./door/answers.js";
-import { createEngine } from "./door/engine.js";
-import { jwksUrlOf, KeyServer } from "./door/key-server.js";
+import { createEngine, listen } from "./door/engine.js";
 import { openDoor } from "./door/listener.js";
 import { createOriginRule } from "./door/origin.js";
 import { type SlotNotice, Slots } from "./door/slots.js";
-import { createTokenVerifier } from "./door/token.js";
+import { openVerifier } from "./door/verifier.js";
 import { speakMessagePack } from "./gate/encoding.js";
 import { openGate } from "./gate/gate.js";
 import { parser } from "./gate/parser.js";
@@ -52,6 +49,8 @@ import { Shares } from "./redis/share.js";
 import { SlotTable } from "./redis/slots.js";
 import { openStore } from "./redis/store.js";
 import { streamLag } from "./redis/stream-lag.js";
+
+// Long, because it is the only file that may know every folder: all wiring is here, and nothing else.
 
 /** What Redis knows of a connection is as old as a ping at most, and never old against the window. */
 function roundsOf({ WS_HEARTBEAT_INTERVAL, WS_REPLAY_WINDOW_SECONDS }: Config): number {
@@ -111,15 +110,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     publish: (notice) => notices.publish(keys.slotNotices, notice),
     onError: warn("places of connections not kept"),
   });
-  const database = config.DATABASE_URL
-    ? openPostgresPolicy({
-        url: config.DATABASE_URL,
-        projectsQuery: config.DATABASE_PROJECTS_QUERY,
-        poolSize: config.DATABASE_POOL_SIZE,
-        onError: warn("connection to the database lost"),
-      })
-    : undefined;
-  const policy = database ?? claimsPolicy;
+  const policy = openPolicy(config, warn("connection to the database lost"));
   const visits = new Visits();
   const rights = new Rights({
     visits,
@@ -201,13 +192,13 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
       await notices.start();
       await slots.renewAll();
       await presence.restoreAll();
-      await store.announce("active", port(), presence.size);
+      await store.announce("active", port, presence.size);
       await bus.start();
     },
     look: () => lookForLoss(),
     async beat() {
       await store.writeSettings();
-      await store.announce("active", port(), presence.size);
+      await store.announce("active", port, presence.size);
       await slots.renewAll();
       await presence.keepAll();
     },
@@ -255,7 +246,6 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     pingTimeoutMs: interval * (config.WS_HEARTBEAT_MAX_MISSED - 1) + config.WS_HEARTBEAT_TIMEOUT * 1000,
   });
   const address = createAddressRule(config.TRUSTED_PROXIES);
-  const jwksUrl = jwksUrlOf(config);
   const admitted = openDoor(http, engine, {
     rules: {
       closed: () => {
@@ -264,12 +254,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
       },
       origin: createOriginRule(config.CORS_ORIGINS),
       address,
-      verify: createTokenVerifier({
-        secret: config.JWT_SECRET,
-        keys: jwksUrl ? new KeyServer(jwksUrl, warn("keys not fetched")) : undefined,
-        audience: config.JWT_AUDIENCE,
-        issuer: config.JWT_ISSUER,
-      }),
+      verify: openVerifier(config, warn("keys not fetched")),
       policy,
       maxFilterIds: config.WS_MAX_FILTER_IDS,
       slots,
@@ -346,17 +331,14 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     logger,
   });
 
-  await new Promise<void>((resolve, reject) => {
-    http.once("error", reject).listen(config.PORT, config.HOST, resolve);
-  });
-  const port = () => (http.address() as AddressInfo).port;
+  const port = await listen(http, config.PORT, config.HOST);
 
   share.start();
   rights.start();
   expiry.start();
   idle.start();
   return {
-    port: port(),
+    port,
     adminPort: admin.port,
     ready: uptime.start(),
     async stop() {
@@ -372,7 +354,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
         bus.stop(),
         share.stop(),
         store.leave(),
-        database?.close(),
+        policy.close(),
       ]);
       admin.close();
       http.close();

@@ -80,7 +80,7 @@ describe("the admin UI", () => {
   needs("CHROMIUM");
   needs("REDIS");
 
-  it("[D12] shows the servers and the sockets of all nodes, no token, and asks no other host", async () => {
+  it("[D27] shows the servers and the sockets of all nodes, no token, and asks no other host", async () => {
     const { cluster, ids, tokens } = await watched();
     const { adminUrl } = cluster.node(1);
     const { page, asked, heard, errors } = await open(`${adminUrl}/admin`);
@@ -123,7 +123,7 @@ describe("the admin UI", () => {
     expect(heard.join()).not.to.match(/cookie|authorization|sb-access/i);
   });
 
-  it("[D12] shows nothing without a password or with a wrong one", async () => {
+  it("[D27] shows nothing without a password or with a wrong one", async () => {
     const { cluster, ids } = await watched();
     const { page, heard, asked, errors } = await open(`${cluster.node(2).adminUrl}/admin`);
     await page.waitForSelector("form");

@@ -37,13 +37,13 @@ describe("the operators' listener", () => {
   const cluster = sharedCluster({ nodes: 1, settings: OPERATOR });
   const admin = () => cluster().node(1).adminUrl;
 
-  it("[D12] the public listener has no admin UI and no metrics", async () => {
+  it("[D27] the public listener has no admin UI and no metrics", async () => {
     const { url } = cluster().node(1);
     for (const path of ["/admin", "/admin/", "/admin/index.html", "/metrics"])
       expect([path, (await fetch(url + path)).status]).to.deep.equal([path, 404]);
   });
 
-  it("[D12] serves the page from this machine, for no frame and no other host", async () => {
+  it("[D27] serves the page from this machine, for no frame and no other host", async () => {
     const answer = await fetch(`${admin()}/admin`);
     expect([answer.status, answer.redirected]).to.deep.equal([200, true]);
     const page = await answer.text();
@@ -87,7 +87,7 @@ describe("the operators' listener", () => {
       );
   });
 
-  it("[D12] pages of another origin cannot try passwords", async () => {
+  it("[D27] pages of another origin cannot try passwords", async () => {
     const headers = { Origin: "https://elsewhere.example" };
     const answer = await fetch(`${admin()}/socket.io/?EIO=4&transport=polling`, { headers });
     expect((await bodyOf(answer)).body.error.code).to.equal("ORIGIN_FORBIDDEN");
@@ -99,7 +99,7 @@ describe("the operators' listener", () => {
     expect(failed).to.equal("Unexpected server response: 403");
   });
 
-  it("[D12] closes a connection that does not log in", async () => {
+  it("[D27] closes a connection that does not log in", async () => {
     const operator = await connectTo(admin(), "/admin", { auth: RIGHT });
     const began = Date.now();
     const stranger = await connectTo(admin(), "/admin");
@@ -109,7 +109,7 @@ describe("the operators' listener", () => {
     expect([operator.verdict?.type, operator.closed]).to.deep.equal(["0", false]);
   });
 
-  it("[D12] a stop does not wait for an operator that reads nothing", async () => {
+  it("[D27] a stop does not wait for an operator that reads nothing", async () => {
     const cluster = await startCluster({ nodes: 1, settings: OPERATOR });
     const { adminUrl } = cluster.node(1);
     const operator = await connectTo(adminUrl, "/admin", { auth: RIGHT });
@@ -126,7 +126,7 @@ describe("the operators' listener", () => {
     expect(cluster.node(1).log.filter(({ level }) => Number(level) >= 50)).to.deep.equal([]);
   });
 
-  it("[D12] without a name and a password there is no admin UI, and the page's address says why", async () => {
+  it("[D27] without a name and a password there is no admin UI, and the page's address says why", async () => {
     const cluster = await startCluster({ nodes: 1 });
     const { adminUrl, url } = cluster.node(1);
     const why = "ADMIN_USERNAME and ADMIN_PASSWORD are not set: there is no admin UI";

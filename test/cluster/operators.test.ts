@@ -57,7 +57,7 @@ describe("the operators' door", () => {
     }
   });
 
-  it("[D12] lets in with the password, tells of every node, and of every node's sockets", async () => {
+  it("[D27] lets in with the password, tells of every node, and of every node's sockets", async () => {
     const viewers = await Promise.all(
       [1, 2, 2, 3].map(async (on) => (await cluster().viewer({ on })).joined()),
     );
@@ -120,7 +120,7 @@ describe("the operators' door", () => {
     }
   });
 
-  it("[D12] a wrong password, a wrong name and names of the prototype are invalid credentials", async () => {
+  it("[D27] a wrong password, a wrong name and names of the prototype are invalid credentials", async () => {
     const password = OPERATOR.ADMIN_PASSWORD;
     for (const auth of [
       WRONG,
@@ -132,7 +132,7 @@ describe("the operators' door", () => {
     }
   });
 
-  it("[D12] checks 5 passwords a minute from one address, over all nodes, and lets sessions in meanwhile", async () => {
+  it("[D27] checks 5 passwords a minute from one address, over all nodes, and lets sessions in meanwhile", async () => {
     const redis = cluster().client();
     const operator = await connectTo(admin(1), "/admin", { auth: RIGHT });
     const [[sessionId] = []] = operator.events("session");
@@ -162,7 +162,7 @@ describe("the operators' door", () => {
     expect(await redis.ttl("ws:ratelimit:admin:127.0.0.1")).to.be.within(1, 60);
   });
 
-  it("[D12] checks 20 passwords a minute in all, and bad sessions count like passwords", async () => {
+  it("[D27] checks 20 passwords a minute in all, and bad sessions count like passwords", async () => {
     const from = (n: number) => ({ from: `127.0.0.${n}` });
     const bad = JSON.stringify({ sessionId: "0123456789abcdef" });
     for (let n = 0; n < 20; n++) {
@@ -176,7 +176,7 @@ describe("the operators' door", () => {
     expect(await refusalOf(admin(), { ...from(9), auth: RIGHT })).to.equal("let in");
   });
 
-  it("[D12] one connection may ask again after a refusal, not twice at once", async () => {
+  it("[D27] one connection may ask again after a refusal, not twice at once", async () => {
     const patient = await connectTo(admin(), "/admin", { auth: WRONG });
     expect(patient.verdict?.type).to.equal("4");
     patient.ask(RIGHT);
@@ -187,7 +187,7 @@ describe("the operators' door", () => {
     await until("it is closed", () => hasty.closed);
   });
 
-  it("[D12] a session is worth nothing with another password, and a node of another password is another door", async () => {
+  it("[D27] a session is worth nothing with another password, and a node of another password is another door", async () => {
     const { redis } = cluster();
     const operator = await connectTo(admin(), "/admin", { auth: RIGHT });
     const [[sessionId] = []] = operator.events("session");
@@ -208,7 +208,7 @@ describe("the operators' door", () => {
     expect(await refusalOf(node.adminUrl, { auth })).to.deep.equal(invalid);
   });
 
-  it("[D12] operators' and viewers' namespaces are joined through their own listener only", async () => {
+  it("[D27] operators' and viewers' namespaces are joined through their own listener only", async () => {
     const redis = cluster().client();
     const { url } = cluster().node(1);
     const query = { token: token("user-9", ["p1"]) };
@@ -233,7 +233,7 @@ describe("the operators' door", () => {
     expect(await redis.hgetall("ws:audience:since:user-10")).to.deep.equal({});
   });
 
-  it("[D12] the log holds nothing of the operators; their own stream is bounded", async () => {
+  it("[D27] the log holds nothing of the operators; their own stream is bounded", async () => {
     const redis = cluster().client();
     await connectTo(admin(2), "/admin", { auth: RIGHT });
     await until("each node has said something", async () => {
@@ -245,7 +245,7 @@ describe("the operators' door", () => {
     expect(await redis.xlen("ws:admin:events")).to.be.below(2000);
   });
 
-  it("[D12] by default operators only look", async () => {
+  it("[D27] by default operators only look", async () => {
     const viewer = await (await cluster().viewer({ on: 2 })).joined();
     const seen = viewer.received.length;
     const before = await cluster().client().xlen("ws:events");
@@ -270,7 +270,7 @@ describe("the operators' door", () => {
 describe("the operators' door, set otherwise", () => {
   needs("REDIS");
 
-  it("[D12] with ADMIN_READONLY=false operators may disconnect viewers of any node, and do nothing else", async () => {
+  it("[D27] with ADMIN_READONLY=false operators may disconnect viewers of any node, and do nothing else", async () => {
     // The password as a bcrypt hash is the same door.
     const ADMIN_PASSWORD = await bcrypt.hash(OPERATOR.ADMIN_PASSWORD, 4);
     const settings = { ...OPERATOR, ADMIN_PASSWORD, ADMIN_READONLY: "false" };
@@ -311,7 +311,7 @@ describe("the operators' door, set otherwise", () => {
     for (const { alive, stderr } of cluster.nodes) expect([alive, stderr]).to.deep.equal([true, ""]);
   });
 
-  it("[D12] nobody is let in while Redis is away; who is in stays, and hears of all nodes when it is back", async () => {
+  it("[D27] nobody is let in while Redis is away; who is in stays, and hears of all nodes when it is back", async () => {
     const cluster = await startCluster({ nodes: 2, settings: OPERATOR });
     const { adminUrl } = cluster.node(1);
     const operator = await connectTo(adminUrl, "/admin", { auth: RIGHT });

@@ -26,7 +26,7 @@ async function open(options: Partial<AdminListenerOptions>): Promise<string> {
 }
 
 describe("the operators' listener alone", () => {
-  it("[D12] serves what else is for operators, with an admin UI or without", async () => {
+  it("[D27] serves what else is for operators, with an admin UI or without", async () => {
     const router = express.Router().get("/metrics", (_req, res) => {
       res.type("text/plain").send("connections 3\n");
     });
@@ -34,7 +34,7 @@ describe("the operators' listener alone", () => {
     expect([answer.status, await answer.text()]).to.deep.equal([200, "connections 3\n"]);
   });
 
-  it("[D12] a route that fails is INTERNAL, and the next request is answered", async () => {
+  it("[D27] a route that fails is INTERNAL, and the next request is answered", async () => {
     const router = express.Router().get("/metrics", async () => {
       throw new Error("a password in an error");
     });
@@ -51,7 +51,7 @@ describe("the operators' listener alone", () => {
     expect(failed).to.equal("ADMIN_PORT: cannot listen on 192.0.2.1:0: EADDRNOTAVAIL");
   });
 
-  it("[D12] closes without a wait for who is in the middle of a request", async () => {
+  it("[D27] closes without a wait for who is in the middle of a request", async () => {
     const listener = await openAdminListener({ ...usual });
     const half = connect(listener.port, "127.0.0.1");
     await once(half, "connect");

@@ -40,7 +40,7 @@ describe("the login of operators", () => {
     ).to.deep.equal([]);
   });
 
-  it("[D12] a setting is a password, which is hashed, or a hash, which is kept", async () => {
+  it("[D27] a setting is a password, which is hashed, or a hash, which is kept", async () => {
     const hash = await bcrypt.hash("secret", 4);
     expect(await passwordHash(hash)).to.equal(hash);
     for (const setting of ["secret", hash.slice(1), `${hash}x`, "$2b$10$short"])

@@ -1,4 +1,5 @@
 import { createServer, type Server as HttpServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { Server as Engine } from "engine.io";
 
 /**
@@ -33,4 +34,15 @@ export function createEngine(options: EngineOptions): { http: HttpServer; engine
       pingTimeout: options.pingTimeoutMs,
     }),
   };
+}
+
+/**
+ * @returns the port
+ * @throws what Node says, such as EADDRINUSE
+ */
+export async function listen(http: HttpServer, port: number, host: string): Promise<number> {
+  await new Promise<void>((resolve, reject) => {
+    http.once("error", reject).listen(port, host, resolve);
+  });
+  return (http.address() as AddressInfo).port;
 }
