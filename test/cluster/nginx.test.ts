@@ -109,6 +109,13 @@ describe("nodes behind nginx", () => {
     });
   }
 
+  it("[D3] over WebSocket the viewers of one token are spread over the nodes", async () => {
+    const query = { token: token("anna", ["p1"]) };
+    const viewers = Array.from({ length: 12 }, () => come(nginx(), { query }));
+    await Promise.all(viewers.map((viewer) => viewer.joined()));
+    expect(new Set(viewers.map(nodeOf)).size).to.be.above(1);
+  });
+
   it("[D12] a refusal comes through as the node gave it, and a page can read it", async () => {
     const asked = await handshake(nginx(), "no.token");
     expect(asked.status).to.equal(401);
@@ -206,10 +213,14 @@ describe("nodes behind nginx", () => {
     };
 
     const forwarded = { "X-Forwarded-For": "192.0.2.7" };
-    const twice = await ask("/socket.io/?EIO=4&transport=websocket&token=t", { ...forwarded, ...webSocket });
-    expect(twice).to.have.length(2);
-    for (const { req } of twice) {
-      expect(req.headers).to.include({ ...seen, upgrade: "websocket", connection: "upgrade" });
+    // Again and again: a node that answers 503 stays one that is asked.
+    for (let n = 0; n < 5; n++) {
+      const path = "/socket.io/?EIO=4&transport=websocket&token=t";
+      const twice = await ask(path, { ...forwarded, ...webSocket });
+      expect(twice).to.have.length(2);
+      for (const { req } of twice) {
+        expect(req.headers).to.include({ ...seen, upgrade: "websocket", connection: "upgrade" });
+      }
     }
     const polls = await ask("/socket.io/?EIO=4&transport=polling&token=t", { ...forwarded, Upgrade: "h2c" });
     expect(polls).to.have.length(1);
