@@ -7,7 +7,7 @@ import { type DisconnectReason, Server } from "socket.io";
 import { z } from "zod";
 import { openPolicy } from "./access/open.js";
 import type { Config } from "./config.js";
-import { createAddressRule } from "./door/address.js";
+import { createAddressRule, networkOf } from "./door/address.js";
 import { answerRequest, answerUpgrade } from "./door/answer.js";
 import { answers } from "./door/answers.js";
 import { createEngine, listen } from "./door/engine.js";
@@ -314,7 +314,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
           readonly: config.ADMIN_READONLY,
           adapter: createAdminAdapter(redis.stream, keys, logger),
           logins: new AdminLogins(commands, keys, password),
-          address,
+          address: (req) => networkOf(address(req)),
           viewer: (connection) => visits.of(connection)?.visitor,
           logger,
         })

@@ -229,7 +229,11 @@ describe("the door", () => {
 
   it("[D12] another server of the cluster sees a connection's handshake, but not its token", async () => {
     const { redis, keys, viewer } = cluster();
-    const watcher = await viewer({ query: { token: good }, socket: { extraHeaders: bearer(good) } });
+    const others = { Cookie: `session=${good}`, "X-Forwarded-Access-Token": good };
+    const watcher = await viewer({
+      query: { token: good, access_token: good, app: "dashboard" },
+      socket: { extraHeaders: { ...bearer(good), ...others } },
+    });
     await watcher.joined();
     const { other, close } = joinCluster(redis.client(), {
       streamName: keys.events,
@@ -245,7 +249,7 @@ describe("the door", () => {
     });
     expect(sockets.map(({ id }) => id)).to.deep.equal([watcher.socket.id]);
     const shown = JSON.stringify(sockets[0]?.handshake);
-    expect(shown).to.include("transport=websocket");
+    expect(shown).to.include("transport=websocket").and.include("app=dashboard");
     for (const part of good.split(".")) expect(shown).not.to.include(part);
     watcher.socket.disconnect();
   });

@@ -65,7 +65,7 @@ export function openDoor(
       return refused && { refused };
     }
     let verdict: Verdict = await judgeHandshake(req, upgrade, rules).catch((error) => {
-      logger.error({ err: String(error) }, "handshake could not be judged");
+      complain(error);
       return { refused: refusal("UNAVAILABLE") };
     });
     // The node may have closed meanwhile.
@@ -93,6 +93,14 @@ export function openDoor(
     };
     if (req.socket.destroyed) abandon();
     else answer.once("close", abandon);
+  };
+
+  /** Once a second at most: while a database is away there is one for each who knocks. */
+  let complained = Number.NEGATIVE_INFINITY;
+  const complain = (error: unknown): void => {
+    if (performance.now() - complained < 1000) return;
+    complained = performance.now();
+    logger.error({ err: String(error) }, "handshake could not be judged");
   };
 
   const headersFor = (req: IncomingMessage): OutgoingHttpHeaders =>
@@ -157,11 +165,13 @@ function retryAfter({ retryAfterMs }: Refused): OutgoingHttpHeaders {
   return retryAfterMs === undefined ? {} : { "Retry-After": Math.ceil(retryAfterMs / 1000) };
 }
 
+const SECRET = /auth|cookie|jwt|secret|session|token|api-?key|service-key/i;
+
 /** The request lives as long as its connection, and Socket.IO shows its address and headers to others. */
 function hideSecrets(req: IncomingMessage, url: URL): void {
-  delete req.headers.authorization;
-  delete req.headers.cookie;
-  if (!url.searchParams.has("token")) return;
-  url.searchParams.delete("token");
+  for (const name of Object.keys(req.headers)) if (SECRET.test(name)) delete req.headers[name];
+  const secrets = [...url.searchParams.keys()].filter((name) => SECRET.test(name));
+  if (secrets.length === 0) return;
+  for (const name of secrets) url.searchParams.delete(name);
   req.url = url.pathname + url.search;
 }
