@@ -1,29 +1,15 @@
 import { expect } from "chai";
-import { chromium, type Page } from "playwright-core";
+import type { Page } from "playwright-core";
+import { openChromium } from "../harness/chromium.js";
 import { type Cluster, startCluster } from "../harness/cluster.js";
 import { needs } from "../harness/needs.js";
 import { OPERATOR } from "../harness/operator.js";
-import { onTeardown } from "../harness/teardown.js";
 import { token } from "../harness/token.js";
 import { until } from "../harness/wait.js";
 
-const FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
-
 /** A real browser with a fresh profile, and all that it asked for, said and heard. */
 async function open(url: string) {
-  const browser = await chromium.launch({
-    executablePath: process.env.AGENTWIRE_CHROMIUM ?? "/usr/bin/chromium",
-    args: FLAGS,
-  });
-  onTeardown(() => browser.close());
+  const browser = await openChromium();
   const page = await browser.newPage({ viewport: { width: 1600, height: 1000 } });
   const asked: URL[] = [];
   const heard: string[] = [];

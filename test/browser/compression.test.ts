@@ -2,11 +2,10 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { AGENTS_NAMESPACE, type Envelope } from "@agentwire/shared";
 import { expect } from "chai";
-import { chromium } from "playwright-core";
 import type { io as connect } from "socket.io-client";
+import { openChromium } from "../harness/chromium.js";
 import { startCluster } from "../harness/cluster.js";
 import { needs } from "../harness/needs.js";
-import { onTeardown } from "../harness/teardown.js";
 import { token } from "../harness/token.js";
 import { until } from "../harness/wait.js";
 import { openWire } from "../harness/wire.js";
@@ -39,11 +38,7 @@ describe("a browser", () => {
       const cluster = await startCluster({ nodes: 1, settings: { CORS_ORIGINS: "*" } });
       const node = cluster.node(1);
       const wire = await openWire(node);
-      const browser = await chromium.launch({
-        executablePath: process.env.AGENTWIRE_CHROMIUM ?? "/usr/bin/chromium",
-        args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"],
-      });
-      onTeardown(() => browser.close());
+      const browser = await openChromium();
       const page = await browser.newPage();
       await page.goto(`${node.url}/healthz`);
       await page.addScriptTag({ path: join(FOLDER, file) });

@@ -3,7 +3,8 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { compareSequence } from "@agentwire/shared";
 import { expect } from "chai";
-import { chromium, type Page } from "playwright-core";
+import type { Page } from "playwright-core";
+import { openChromium } from "../harness/chromium.js";
 import { type Cluster, startCluster } from "../harness/cluster.js";
 import { startLoad } from "../harness/load.js";
 import { needs } from "../harness/needs.js";
@@ -12,23 +13,10 @@ import { token } from "../harness/token.js";
 import { until } from "../harness/wait.js";
 
 const AGENTWIRE = fileURLToPath(new URL("../../emitter/bin/agentwire.js", import.meta.url));
-const FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
 
 /** A real browser with a fresh profile, showing this address. */
 async function open(url: string) {
-  const browser = await chromium.launch({
-    executablePath: process.env.AGENTWIRE_CHROMIUM ?? "/usr/bin/chromium",
-    args: FLAGS,
-  });
-  onTeardown(() => browser.close());
+  const browser = await openChromium();
   const page = await browser.newPage();
   const asked: URL[] = [];
   const errors: Error[] = [];
