@@ -16,7 +16,9 @@ import { createTokenVerifier } from "./door/token.js";
 import { speakMessagePack } from "./gate/encoding.js";
 import { openGate } from "./gate/gate.js";
 import { parser } from "./gate/parser.js";
+import { closeStrangers } from "./gate/rules.js";
 import { Share } from "./gate/share.js";
+import { SlidingLog } from "./gate/window.js";
 import { Bus } from "./ingest/bus.js";
 import { BusLease } from "./ingest/bus-lease.js";
 import { publishRoute } from "./ingest/publish.js";
@@ -205,6 +207,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
   );
   engine.on("connection", (connection) => {
     gate.guard(connection);
+    closeStrangers(connection);
     if (admitted(connection.request)?.encoding === "messagepack") speakMessagePack(connection);
   });
   io.bind(engine);
@@ -212,6 +215,7 @@ export async function openGateway(config: Config, logger: Logger): Promise<Gatew
   const agents = serveAgents(io, {
     instanceId: config.INSTANCE_ID,
     maxFilterIds: config.WS_MAX_FILTER_IDS,
+    subscriptionLimit: () => new SlidingLog(config.WS_SUBSCRIPTION_UPDATES_PER_SECOND),
     visitor: admitted,
     exit: gate.exit,
     store: { ...store, now: () => hub.continuity },

@@ -27,6 +27,8 @@ export class Viewer {
   #before = 0;
   /** How often it noticed that its connection was lost. */
   disconnects = 0;
+  /** Why, in the stock client's words. */
+  readonly reasons: string[] = [];
 
   constructor(
     readonly url: string,
@@ -45,7 +47,10 @@ export class Viewer {
       this.connects.push(Boolean(this.socket.recovered));
       this.#before = this.received.length;
     });
-    this.socket.on("disconnect", () => this.disconnects++);
+    this.socket.on("disconnect", (reason) => {
+      this.disconnects++;
+      this.reasons.push(reason);
+    });
     this.socket.on("connect_error", (error) => this.errors.push(error));
     this.socket.onAny((_name, envelope: Envelope) => this.received.push(envelope));
   }

@@ -1,6 +1,7 @@
 import {
   AGENTS_NAMESPACE,
   type ClientToServerEvents,
+  type Filters,
   refusal,
   type ServerToClientEvents,
 } from "@agentwire/shared";
@@ -8,14 +9,17 @@ import type { Logger } from "pino";
 import type { Namespace, Server, Socket } from "socket.io";
 import { Connection, type Exit } from "./connection.js";
 import type { Hub } from "./hub.js";
+import { hear } from "./input.js";
 import type { Presence } from "./presence.js";
 import { roomsOf } from "./rooms.js";
-import { takeSubscription } from "./subscribe.js";
+import { type Subscriber, takeSubscription } from "./subscribe.js";
 import { type Visitor, type Welcome, type WelcomeStore, welcome } from "./welcome.js";
 
 export interface AgentsOptions {
   instanceId: string;
   maxFilterIds: number;
+  /** For each connection its own. */
+  subscriptionLimit(): Subscriber["limit"];
   visitor(request: Socket["request"]): Visitor | undefined;
   exit(socket: Socket, how: { encoding: Visitor["encoding"]; offsets: boolean }): Exit;
   store: WelcomeStore;
@@ -117,24 +121,16 @@ export function serveAgents(io: Server, options: AgentsOptions): Namespace {
     });
     hub.add(connection, begins.start);
 
-    socket.on("SUBSCRIBE", (...args: unknown[]) =>
-      takeSubscription(args, {
-        connection,
-        maxFilterIds: options.maxFilterIds,
-        refilter(to) {
-          for (const room of roomsOf(connection.filters, connection.projects)) socket.leave(room);
-          socket.join(roomsOf(to, connection.projects));
-          return hub.refilter(connection, to);
-        },
-        save,
-      }),
-    );
-    socket.onAny((event, ...args: unknown[]) => {
-      if (event === "SUBSCRIBE") return;
-      const { code, message } = refusal("UNKNOWN_EVENT");
-      const ack = args.at(-1);
-      if (typeof ack === "function") ack({ ok: false, error: { code, message } });
-      else exit.say("ERROR", refusal("UNKNOWN_EVENT"));
+    const limit = options.subscriptionLimit();
+    const refilter = (to: Filters) => {
+      for (const room of roomsOf(connection.filters, connection.projects)) socket.leave(room);
+      socket.join(roomsOf(to, connection.projects));
+      return hub.refilter(connection, to);
+    };
+    const subscriber = { connection, maxFilterIds: options.maxFilterIds, limit, refilter, save };
+    hear(socket, {
+      subscribe: (wanted, ack) => takeSubscription(wanted, ack, subscriber),
+      logger,
     });
     socket.on("disconnect", () => {
       joined.delete(socket.conn);
