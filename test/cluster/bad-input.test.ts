@@ -29,7 +29,11 @@ const badIds = [undefined, null, 7, "", "a 1", "a\n1", "a\u00001", "ä", "a:1", 
 describe("bad input", () => {
   const cluster = sharedCluster({
     nodes: 2,
-    settings: { INTERNAL_SERVICE_KEY: `${SERVICE_KEY}, ${NEXT_KEY}` },
+    // One viewer asks here more often than is allowed.
+    settings: {
+      INTERNAL_SERVICE_KEY: `${SERVICE_KEY}, ${NEXT_KEY}`,
+      WS_SUBSCRIPTION_UPDATES_PER_SECOND: "0",
+    },
   });
 
   /** All that a publish can change. */
@@ -199,5 +203,56 @@ describe("bad input", () => {
         for (const one of nodes) expect(await one.readyz()).to.equal(200);
       });
     }
+  });
+
+  describe("from a viewer", () => {
+    const badFilters: [string, unknown, Code][] = [
+      ["ids that are no list", { agent_ids: "a1" }, "INVALID_FILTER"],
+      ["ids that are no text", { agent_ids: [1] }, "INVALID_FILTER"],
+      ["an id with a control character", { agent_ids: ["a\u0000"] }, "INVALID_FILTER"],
+      ["51 ids", { agent_ids: Array.from({ length: 51 }, (_, n) => `a${n}`) }, "INVALID_FILTER"],
+      ["an unknown event type", { event_types: ["NOPE"] }, "INVALID_FILTER"],
+      ["an unknown filter", { agents: ["a1"] }, "INVALID_FILTER"],
+      ["a foreign project", { project_ids: ["p2"] }, "FORBIDDEN"],
+      ["a foreign project beside an own one", { project_ids: ["p1", "p2"] }, "FORBIDDEN"],
+    ];
+
+    it("[D13][D4] a bad filter is answered with a code, without acknowledgement by ERROR; the filters and the connection stay", async () => {
+      const { viewer, post, client, keys } = cluster();
+      const watching = await (await viewer({ query: { agent_ids: "good" } })).joined();
+      const { socket } = watching;
+      for (const [what, filters, code] of badFilters) {
+        const answer = await watching.subscribe(filters);
+        expect(answer, what).to.deep.equal({ ok: false, error: { code, message: answer.error?.message } });
+        expect(answer.error?.message, what).to.be.a("string").and.not.equal("");
+      }
+      for (const [n, [what, filters, code]] of badFilters.entries()) {
+        socket.emit("SUBSCRIBE", filters);
+        await watching.sees(`the ERROR about ${what}`, () => watching.payloads("ERROR").length > n);
+        expect(watching.payloads("ERROR")[n], what).to.include({ code, retry: "never" });
+      }
+      expect(watching.payloads("FILTERS_UPDATED")).to.deep.equal([]);
+      const record = await client().hget(keys.connection(socket.id as string), "filters");
+      expect(JSON.parse(record ?? "")).to.deep.equal({
+        agent_ids: ["good"],
+        project_ids: [],
+        event_types: [],
+      });
+      expect((await post(event({ agent_id: "a2" }))).status).to.equal(202);
+      await onlyGoodComes(watching);
+      expect(watching.connects).to.deep.equal([false]);
+    });
+
+    it("[D13] a message of 2 MB closes the connection it came on, and no other", async () => {
+      const { viewer, post, node } = cluster();
+      const loud = await (await viewer({ socket: { reconnection: false } })).joined();
+      const quiet = await (await viewer({ user: "user-2" })).joined();
+      loud.socket.emit("SUBSCRIBE", { agent_ids: [MUCH] });
+      await loud.sees("it is closed", () => loud.disconnects > 0);
+      expect((await post(event({ agent_id: "good" }))).status).to.equal(202);
+      await quiet.sees("the good event", () => quiet.raw.length > 0);
+      expect(quiet.connects).to.have.length(1);
+      expect(await node(1).readyz()).to.equal(200);
+    });
   });
 });

@@ -16,7 +16,6 @@ interface Connection {
   readonly transport: { writable: boolean; socket?: { terminate(): void }; onClose(): void };
   flush(): void;
   close(): unknown;
-  once(event: "close", listener: () => void): unknown;
 }
 
 const connectionOf = (socket: Socket) => socket.conn as unknown as Connection;
@@ -42,25 +41,24 @@ export function dismiss(socket: Socket, why: Refusal, answer?: Answer): void {
   }
 }
 
-/** What is due for a connection that a socket has left. */
-const due = new WeakMap<Connection, NodeJS.Timeout[]>();
+/** When a connection that a socket has left is looked at next. */
+const looks = new WeakMap<Connection, NodeJS.Timeout>();
 
 /** Sees to it that a connection ends when it has no namespace any more. To be called for each socket that joins one. */
 export function endUnused(socket: Socket): void {
   const connection = connectionOf(socket);
+  const lookAfter = (ms: number, look: () => void) => looks.set(connection, setTimeout(look, ms).unref());
   socket.on("disconnect", () => {
     if (connection.readyState === "closed") return;
-    const before = due.get(connection);
-    if (!before) connection.once("close", () => due.get(connection)?.forEach(clearTimeout));
-    before?.forEach(clearTimeout);
-    due.set(connection, [
-      setTimeout(() => cutOff(connection), LAST_WORDS_MS),
-      setTimeout(() => {
+    clearTimeout(looks.get(connection));
+    lookAfter(LAST_WORDS_MS, () => {
+      if (connection.readyState !== "open") return cutOff(connection);
+      lookAfter(NO_NAMESPACE_MS - LAST_WORDS_MS, () => {
         if (namespacesOf(socket) > 0) return;
         connection.close();
-        cutOff(connection);
-      }, NO_NAMESPACE_MS),
-    ]);
+        lookAfter(LAST_WORDS_MS, () => cutOff(connection));
+      });
+    });
   });
 }
 
@@ -68,9 +66,8 @@ function namespacesOf(socket: Socket): number {
   return (socket.client as unknown as { sockets: Map<string, Socket> }).sockets.size;
 }
 
-/** One that is closing waits for its client to read what was said before. */
+/** Who is to be closed need not read what was said before, nor agree. */
 function cutOff({ readyState, transport }: Connection): void {
-  if (readyState !== "closing") return;
   if (transport.socket) transport.socket.terminate();
-  else transport.onClose();
+  else if (readyState === "closing") transport.onClose();
 }
