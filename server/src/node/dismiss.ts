@@ -29,15 +29,19 @@ export function dismiss(socket: Socket, why: Refusal, answer?: Answer): void {
   const connection = connectionOf(socket);
   const { transport } = connection;
   const { writable } = transport;
-  // All in one piece: a polling client that gets the half of it may never ask for the rest.
+  // All in one piece, and after this turn: a polling client that gets the half of it may never ask for the rest, and
+  // Engine.IO cuts the request that it closes in, which to a stock client is a fault: it would come back.
   transport.writable = false;
   try {
     answer?.({ ok: false, error: { code: why.code, message: why.message } });
     socket.emit("ERROR", stamp("ERROR", randomUUID(), why));
     socket.disconnect(true);
   } finally {
-    transport.writable = writable;
-    connection.flush();
+    if (writable)
+      process.nextTick(() => {
+        transport.writable = true;
+        connection.flush();
+      });
   }
 }
 
