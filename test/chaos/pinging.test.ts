@@ -2,7 +2,7 @@ import { connect, type Socket } from "node:net";
 import { AGENTS_NAMESPACE } from "@agentwire/shared";
 import { expect } from "chai";
 import { startCluster } from "../harness/cluster.js";
-import { startLoad } from "../harness/load.js";
+import { idsOf, startFlood } from "../harness/flood.js";
 import { liveBytes, MEASURED } from "../harness/memory.js";
 import type { NodeProcess } from "../harness/node.js";
 import { maskedFrame, PING, TEXT } from "../harness/raw-frame.js";
@@ -57,7 +57,7 @@ describe("a client that pings and never reads", () => {
       const cluster = await startCluster({ nodes: 1, settings: MEASURED });
       const node = cluster.node(1);
       const viewer = await (await cluster.viewer({ user: "healthy" })).joined();
-      const load = startLoad(cluster.worker(), { perSecond: 50 });
+      const load = startFlood(cluster.worker(), { perSecond: 50 });
       const bad = await openDeaf(node, "bad");
       const base = await liveBytes(node);
 
@@ -76,7 +76,7 @@ describe("a client that pings and never reads", () => {
       expect(peak / MIB, "MiB that it cost").to.be.below(COST / MIB);
       expect(bad.destroyed || sent >= SENT, "all of it was taken, or it was closed").to.equal(true);
 
-      const published = (await load.stop()).map(({ sequence_id }) => sequence_id);
+      const published = idsOf(await load.stop());
       await viewer.has(published);
       expect(viewer.raw.map(({ sequence_id }) => sequence_id)).to.deep.equal(published);
       expect(viewer.connects).to.deep.equal([false]);

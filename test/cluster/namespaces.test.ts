@@ -32,6 +32,7 @@ describe("namespaces that a client may not use", () => {
     ["an upgrade that is none", "5"],
     ["a noop", "6"],
     ["a ping", "2"],
+    ["a pong that nobody asked for", "3"],
     ["a packet of no known type", "x"],
   ] as const) {
     it(`[D13] ${what}: the connection is closed`, async () => {

@@ -73,7 +73,6 @@ export function judgeBody(body: Buffer, situation: Situation): Verdict {
 export function judgeMessage(message: string | Buffer, situation: Situation): Verdict {
   if (typeof message !== "string") return judgePacket(message, situation);
   const [type] = message;
-  if (type === "3") return "good";
   if (type === "b") return judgePacket(Buffer.from(message.slice(1), "base64"), situation);
   return type === "4" ? judgePacket(message.slice(1), situation) : "bad";
 }

@@ -18,12 +18,10 @@ export interface Outcome {
 const DEADLINE_MS = 15_000;
 const PROBE = Buffer.from("probe");
 
-const connectPacket = (encoding: Encoding): Buffer =>
+const connectPacket = (encoding: Encoding, nsp: string = AGENTS_NAMESPACE): Buffer =>
   encoding === "json"
-    ? Buffer.from(`40${AGENTS_NAMESPACE},`)
-    : ((
-        new msgpack.Encoder().encode({ type: 0, nsp: AGENTS_NAMESPACE }) as unknown as Buffer[]
-      )[0] as Buffer);
+    ? Buffer.from(`40${nsp},`)
+    : ((new msgpack.Encoder().encode({ type: 0, nsp }) as unknown as Buffer[])[0] as Buffer);
 
 const address = (transport: string, token: string, encoding: Encoding) =>
   `/socket.io/?EIO=4&transport=${transport}&encoding=${encoding}&token=${token}`;
@@ -123,9 +121,10 @@ export function openPolling(port: number, sockets: number) {
     if (opened.status !== 200) throw new Error(`${opened.status} ${opened.text}`);
     const mine = `${path}&sid=${JSON.parse(opened.text.slice(1)).sid}`;
     const post = (packet: Buffer) => ask(mine, packet);
+    const postEncoded = (packet: Buffer) =>
+      post(encoding === "json" ? packet : Buffer.from(`b${packet.toString("base64")}`));
     if (joined) {
-      const packet = connectPacket(encoding);
-      await post(encoding === "json" ? packet : Buffer.from(`b${packet.toString("base64")}`));
+      await postEncoded(connectPacket(encoding));
       for (let text = ""; !text.includes("SNAPSHOT"); ) {
         const answer = await ask(mine);
         if (answer.status !== 200) throw new Error(`${answer.status} ${answer.text}`);
@@ -134,7 +133,7 @@ export function openPolling(port: number, sockets: number) {
     }
     await post(bytes);
     if (alive) {
-      const isAlive = (await post(Buffer.from("3"))).status === 200;
+      const isAlive = (await postEncoded(connectPacket(encoding, "/nope"))).status === 200;
       // So that it ends now.
       await post(Buffer.from("x"));
       return { closed: !isAlive, told: false };

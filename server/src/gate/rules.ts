@@ -80,13 +80,27 @@ function isPlainObject(value: unknown): boolean {
 
 /** Engine.IO's connection, as far as its packets are concerned. */
 interface EngineConnection {
-  on(event: "packet", listener: (packet: { type: string }) => void): unknown;
+  readonly transport: unknown;
+  on(event: "packet" | "packetCreate", listener: (packet: { type: string }) => void): unknown;
   close(discard: boolean): unknown;
 }
 
-/** Engine.IO has packets that only a server says, and does not mind a client that says them. */
+/** Engine.IO does not mind packets that only a server says, nor pongs that nobody asked for, millions of them. */
 export function closeStrangers(connection: EngineConnection): void {
+  let pings = 0;
+  connection.on("packetCreate", ({ type }) => {
+    if (type === "ping") pings++;
+  });
   connection.on("packet", ({ type }) => {
-    if (type === "open" || type === "close" || type === "upgrade" || type === "noop") connection.close(true);
+    // What cannot be read ends it anyway.
+    if (type === "message" || type === "error") return;
+    if (type === "pong" && pings > 0) {
+      pings--;
+      return;
+    }
+    const { socket } = connection.transport as { socket?: { terminate(): void } };
+    connection.close(true);
+    // Without a last word: while it is waited for, all that comes would still be read.
+    socket?.terminate();
   });
 }
