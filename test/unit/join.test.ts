@@ -84,6 +84,7 @@ function begin(filters: Filters, log: ReturnType<typeof event>[]) {
       const subscriber = {
         connection,
         maxFilterIds: 50,
+        limit: { take: () => true },
         refilter: (filters: Filters) => {
           connection.filters = filters;
           connection.fallBehind(connection.position);
@@ -91,7 +92,7 @@ function begin(filters: Filters, log: ReturnType<typeof event>[]) {
         },
         save: async () => {},
       };
-      void takeSubscription([wanted, resolve], subscriber);
+      void takeSubscription(wanted, (answer) => resolve(answer.ok ? answer : {}), subscriber);
     });
   return { sent, said, connection, done: join(connection, { name: "resume" }), subscribe, ...cranked };
 }

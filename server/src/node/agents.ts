@@ -9,9 +9,10 @@ import type { Logger } from "pino";
 import type { Namespace, Server, Socket } from "socket.io";
 import { Connection, type Exit } from "./connection.js";
 import type { Hub } from "./hub.js";
+import { hear } from "./input.js";
 import type { Presence } from "./presence.js";
 import { roomsOf } from "./rooms.js";
-import { takeSubscription } from "./subscribe.js";
+import { type Subscriber, takeSubscription } from "./subscribe.js";
 import type { Joined, Visit, Visitor } from "./visit.js";
 import { type Welcome, type WelcomeStore, welcome } from "./welcome.js";
 
@@ -20,6 +21,8 @@ export interface AgentsOptions {
   maxFilterIds: number;
   /** Nothing for a connection that did not come through the door. */
   visit(connection: object): Visit | undefined;
+  /** For each connection its own. */
+  subscriptionLimit(): Subscriber["limit"];
   exit(socket: Socket, how: { encoding: Visitor["encoding"]; offsets: boolean }): Exit;
   store: WelcomeStore;
   hub: Hub;
@@ -152,25 +155,17 @@ export function serveAgents(io: Server, options: AgentsOptions): Namespace {
     });
     hub.add(connection, begins.start);
 
-    socket.on("SUBSCRIBE", (...args: unknown[]) =>
-      takeSubscription(args, {
-        connection,
-        maxFilterIds: options.maxFilterIds,
-        refilter(to) {
-          leaveRooms();
-          socket.join(roomsOf(to, connection.projects));
-          options.onSubscribed(visit, to);
-          return hub.refilter(connection, to);
-        },
-        save,
-      }),
-    );
-    socket.onAny((event, ...args: unknown[]) => {
-      if (event === "SUBSCRIBE") return;
-      const { code, message } = refusal("UNKNOWN_EVENT");
-      const ack = args.at(-1);
-      if (typeof ack === "function") ack({ ok: false, error: { code, message } });
-      else exit.say("ERROR", refusal("UNKNOWN_EVENT"));
+    const limit = options.subscriptionLimit();
+    const refilter = (to: Filters) => {
+      leaveRooms();
+      socket.join(roomsOf(to, connection.projects));
+      options.onSubscribed(visit, to);
+      return hub.refilter(connection, to);
+    };
+    const subscriber = { connection, maxFilterIds: options.maxFilterIds, limit, refilter, save };
+    hear(socket, {
+      subscribe: (wanted, ack) => takeSubscription(wanted, ack, subscriber),
+      logger,
     });
     socket.on("disconnect", () => {
       connected.delete(socket.conn);
