@@ -37,7 +37,7 @@ export interface HandshakeRules {
   verify: VerifyToken;
   policy: Policy;
   maxFilterIds: number;
-  slots: Pick<Slots, "look" | "take">;
+  slots: Pick<Slots, "look" | "take" | "release">;
 }
 
 /**
@@ -78,6 +78,12 @@ export async function judgeHandshake(
   const connectionId = randomBytes(15).toString("base64url");
   const none = await rules.slots.take({ connectionId, userId, address });
   if (none) return { ...short(none), userId };
+  // The node may have begun to stop meanwhile, and has closed all that it will close.
+  const closedMeanwhile = rules.closed();
+  if (closedMeanwhile) {
+    rules.slots.release(connectionId);
+    return { refused: closedMeanwhile, userId };
+  }
   return {
     admitted: { ...wishes, connectionId, user, tokenDigest: digestOf(token as string), projects, ip },
   };

@@ -18,7 +18,8 @@ export type Shortage =
 export interface SlotTable {
   look(address: string): Promise<Shortage | undefined>;
   take(slot: Slot, silentSince?: number, takeOver?: boolean): Promise<Shortage | { former: string }>;
-  renew(slots: Slot[]): Promise<void>;
+  /** Resolves to the connections that have no place any more. */
+  renew(slots: Slot[]): Promise<string[]>;
   release(slot: Slot, neverOpened?: boolean): Promise<void>;
 }
 
@@ -26,7 +27,7 @@ export interface SlotTable {
 export interface Holder {
   /** Resolves to whether its client answers a ping within so many ms. */
   answers(withinMs: number): Promise<boolean>;
-  /** Ends it as a transport close: its client, if there is one, comes back. */
+  /** It has no place any more. Ends it as a transport close: its client, if there is one, comes back. */
   close(): void;
 }
 
@@ -35,15 +36,30 @@ export interface SlotsOptions {
   /** Tells every node, this one too: call the roll of this user, or close the connection whose place was taken over. */
   publish(notice: SlotNotice): Promise<void>;
   onError(error: unknown): void;
+  times?: SlotTimes;
 }
 
 export type SlotNotice = { call: string } | { taken: string };
 
-/** How long a client has to answer when its user has no place left for another connection. */
-const ANSWER_MS = 1000;
-const LOOK_MS = 100;
-/** A connection this young is taken to be there: it may still be on its way in. */
-const YOUNG_MS = 10_000;
+/** In ms. */
+export interface SlotTimes {
+  /** How long a client has to answer when its user has no place left for another connection. */
+  answer: number;
+  /** Between two looks at who has answered. */
+  look: number;
+  /** A connection this young is taken to be there: it may still be on its way in. */
+  young: number;
+}
+
+/** A roll that was called. */
+interface Call {
+  /** Whoever was not renewed since then (ms, the table's time) is silent, */
+  since: number;
+  /** after this (ms, monotonic). */
+  until: number;
+}
+
+const TIMES: SlotTimes = { answer: 1000, look: 100, young: 10_000 };
 /** So many leases are renewed at once: others wait for Redis for a few milliseconds at most. */
 const PAGE = 100;
 
@@ -55,12 +71,16 @@ const PAGE = 100;
 export class Slots {
   readonly #held = new Map<string, { slot: Slot; since: number; holder?: Holder }>();
   /** By user: a roll that was called by this node a moment ago. */
-  readonly #calls = new Map<string, { since: number; until: number }>();
-  /** Users whose roll is being called: only who answers is renewed. */
-  readonly #answering = new Set<string>();
+  readonly #calls = new Map<string, Promise<Call>>();
+  /** Users whose roll is being called, and how many times at once: only who answers is renewed. */
+  readonly #answering = new Map<string, number>();
   readonly #leaving = new Set<Promise<void>>();
 
-  constructor(private readonly options: SlotsOptions) {}
+  readonly #times: SlotTimes;
+
+  constructor(private readonly options: SlotsOptions) {
+    this.#times = options.times ?? TIMES;
+  }
 
   /** @throws what the table throws */
   look(address: string): Promise<Shortage | undefined> {
@@ -74,14 +94,17 @@ export class Slots {
       answer = await this.#takeSilent(slot, answer.now);
     if ("code" in answer) return answer;
     this.#held.set(slot.connectionId, { slot, since: performance.now() });
-    if (answer.former !== "") await this.options.publish({ taken: answer.former });
+    // A node that does not hear it learns it from the table.
+    if (answer.former !== "")
+      await this.options.publish({ taken: answer.former }).catch(this.options.onError);
     return undefined;
   }
 
-  /** From now on `holder` has the place, until {@link release}. */
+  /** From now on `holder` has the place, until {@link release}. It may have been taken over on the way. */
   opened(connectionId: string, holder: Holder): void {
     const held = this.#held.get(connectionId);
     if (held) held.holder = holder;
+    else holder.close();
   }
 
   /** The client came back with another connection: this one, wherever it is, ends, and its place is free. */
@@ -112,19 +135,30 @@ export class Slots {
     const all = [...this.#held.keys()];
     for (let start = 0; start < all.length; start += PAGE) {
       const page = all.slice(start, start + PAGE).flatMap((id) => this.#held.get(id)?.slot ?? []);
-      await this.options.table.renew(page.filter(({ userId }) => !this.#answering.has(userId)));
+      await this.#renew(page.filter(({ userId }) => !this.#answering.has(userId)));
     }
   }
 
   notice(notice: SlotNotice): void {
-    if ("taken" in notice) this.#held.get(notice.taken)?.holder?.close();
+    if ("taken" in notice) this.#lose(notice.taken);
     else void this.#answer(notice.call).catch(this.options.onError);
+  }
+
+  async #renew(slots: Slot[]): Promise<void> {
+    for (const id of await this.options.table.renew(slots)) this.#lose(id);
+  }
+
+  /** From now on nobody renews it. */
+  #lose(connectionId: string): void {
+    const holder = this.#held.get(connectionId)?.holder;
+    this.release(connectionId);
+    holder?.close();
   }
 
   async #takeSilent(slot: Slot, now: number) {
     const { since, until } = await this.#call(slot.userId, now);
     for (;;) {
-      await pause(LOOK_MS);
+      await pause(this.#times.look);
       const over = performance.now() >= until;
       const answer = await this.options.table.take(slot, since, over);
       const full = "code" in answer && answer.code === "USER_CONNECTION_LIMIT";
@@ -133,33 +167,38 @@ export class Slots {
   }
 
   /** Many may stand at the door for one user: they share a call. */
-  async #call(userId: string, now: number): Promise<{ since: number; until: number }> {
+  #call(userId: string, now: number): Promise<Call> {
     const known = this.#calls.get(userId);
     if (known) return known;
-    const call = { since: now, until: performance.now() + ANSWER_MS };
+    const { answer } = this.#times;
+    const call = this.options
+      .publish({ call: userId })
+      .then(() => ({ since: now, until: performance.now() + answer }));
+    const forget = () => this.#calls.delete(userId);
     this.#calls.set(userId, call);
-    setTimeout(() => this.#calls.delete(userId), 2 * ANSWER_MS).unref();
-    await this.options.publish({ call: userId });
+    call.then(() => setTimeout(forget, 2 * answer).unref(), forget);
     return call;
   }
 
   /** Renews the places of those who answer, and leaves the others alone. */
   async #answer(userId: string): Promise<void> {
     const own = [...this.#held.values()].filter(({ slot }) => slot.userId === userId);
-    if (own.length === 0 || this.#answering.has(userId)) return;
-    this.#answering.add(userId);
+    if (own.length === 0) return;
+    this.#answering.set(userId, (this.#answering.get(userId) ?? 0) + 1);
     try {
-      const isYoung = ({ since }: { since: number }) => performance.now() - since < YOUNG_MS;
-      await this.options.table.renew(own.filter(isYoung).map(({ slot }) => slot));
+      const isYoung = ({ since }: { since: number }) => performance.now() - since < this.#times.young;
+      await this.#renew(own.filter(isYoung).map(({ slot }) => slot));
       const asked = own.filter((one) => !isYoung(one));
       await Promise.all(
         asked.map(async ({ slot, holder }) => {
-          if ((await holder?.answers(ANSWER_MS)) && this.#held.has(slot.connectionId))
-            await this.options.table.renew([slot]);
+          if ((await holder?.answers(this.#times.answer)) && this.#held.has(slot.connectionId))
+            await this.#renew([slot]);
         }),
       );
     } finally {
-      this.#answering.delete(userId);
+      const left = (this.#answering.get(userId) ?? 1) - 1;
+      if (left > 0) this.#answering.set(userId, left);
+      else this.#answering.delete(userId);
     }
   }
 }

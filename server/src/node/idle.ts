@@ -1,18 +1,20 @@
 import type { Visit } from "./visit.js";
 
-/** A connection that is in no namespace for this long is closed: one that never joined, or left. */
-const IDLE_MS = 10_000;
-const SWEEP_MS = 1000;
+/** In ms; `idle`: a connection that is in no namespace for this long is closed, one that never joined, or left. */
+const TIMES = { idle: 10_000, sweep: 1000 };
 
 /** Ends connections that have a place and no use for it. */
 export class Idle {
   readonly #since = new WeakMap<Visit, number>();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(private readonly visits: Iterable<Visit>) {}
+  constructor(
+    private readonly visits: Iterable<Visit>,
+    private readonly times = TIMES,
+  ) {}
 
   start(): void {
-    this.#timer = setInterval(() => this.#sweep(performance.now()), SWEEP_MS);
+    this.#timer = setInterval(() => this.#sweep(performance.now()), this.times.sweep);
   }
 
   stop(): void {
@@ -24,7 +26,7 @@ export class Idle {
       const since = this.#since.get(visit);
       if (visit.namespaces.size > 0) this.#since.delete(visit);
       else if (since === undefined) this.#since.set(visit, now);
-      else if (now - since >= IDLE_MS) visit.end();
+      else if (now - since >= this.times.idle) visit.end();
     }
   }
 }

@@ -119,13 +119,28 @@ export function createJoin({ sources, outgoing, joined, handledUpTo, failed, end
     exit.say("SNAPSHOT", { agents, sequence_id: connection.position });
   }
 
-  /** Filters that change while Redis is asked count for all that is not sent yet. */
+  /**
+   * Reads what follows the position. Rights that change meanwhile count for it, too: it is read again, because it says
+   * how far it goes, and lacks what is new.
+   */
+  async function readMissed<T extends History>(
+    connection: Connection,
+    ask: (...about: [string, ReadonlySet<string>, SequenceId, string]) => Promise<T>,
+  ): Promise<T> {
+    for (;;) {
+      const { userId, projects, position, epoch } = connection;
+      const found = await ask(userId, projects, position, epoch);
+      if (connection.projects === projects) return found;
+    }
+  }
+
+  /** Filters and rights that change while Redis is asked count for all that is not sent yet. */
   async function readWanted(connection: Connection, page: History["missed"]) {
     for (;;) {
-      const { filters } = connection;
+      const { filters, projects } = connection;
       const wanted = page.filter((event) => connection.wants(event, event.id)).map(({ id }) => id);
       const entries = wanted.length > 0 ? await read.read(wanted) : [];
-      if (connection.filters === filters) return entries;
+      if (connection.filters === filters && connection.projects === projects) return entries;
     }
   }
 
@@ -158,17 +173,15 @@ export function createJoin({ sources, outgoing, joined, handledUpTo, failed, end
    * of them: they are read as they are sent.
    */
   async function refill(connection: Connection, replay: Replay): Promise<void> {
-    const { exit, userId } = connection;
+    const { exit } = connection;
     for (let more = true; more && exit.open; ) {
       connection.startRead();
       // What the node has not handled yet will be heard, and is not to be brought twice.
       const handled = handledUpTo();
-      const { position, epoch, projects } = connection;
-      const next = await read.missedNext(userId, projects, position, epoch, REFILL_PAGE);
+      const next = await readMissed(connection, (...about) => read.missedNext(...about, REFILL_PAGE));
       const stretch = connection.hasHole ? next : upTo(next, handled);
       // What is gone is gone for a replay as well, which says so and sends the newest.
-      if (stretch.loss)
-        return send(connection, await read.missedBy(userId, projects, position, epoch), replay);
+      if (stretch.loss) return send(connection, await readMissed(connection, read.missedBy), replay);
       await send(connection, stretch, replay);
       exit.announceMissed();
       more = stretch.more;
@@ -177,7 +190,7 @@ export function createJoin({ sources, outgoing, joined, handledUpTo, failed, end
 
   /** From REPLAY_START to REPLAY_END. Where Redis fails on the way, the next try goes on from the position. */
   async function fill(connection: Connection, replay: Replay): Promise<void> {
-    const { exit, userId } = connection;
+    const { exit } = connection;
     // What was sent before the hole leaves before anything is said about it.
     await exit.drained();
     exit.announceMissed();
@@ -186,9 +199,8 @@ export function createJoin({ sources, outgoing, joined, handledUpTo, failed, end
     const { known } = replay;
     replay.known = undefined;
     if (known) await send(connection, known, replay);
-    const { position, epoch, projects } = connection;
     if (connection.refill) await refill(connection, replay);
-    else await send(connection, await read.missedBy(userId, projects, position, epoch), replay);
+    else await send(connection, await readMissed(connection, read.missedBy), replay);
     exit.announceMissed();
     const { count, loss } = replay;
     exit.say("REPLAY_END", {

@@ -8,11 +8,20 @@ export interface RightsOptions {
   /** The rights of this visit are others now; `lost` are the projects that it may no longer see. */
   onChanged(visit: Visit, lost: string[]): void;
   onError(error: unknown): void;
+  times?: RightsTimes;
 }
 
-/** Rights are read again after this, whether or not somebody said that they have changed. */
-const AGE_MS = 60_000;
-const TICK_MS = 500;
+/** In ms. */
+export interface RightsTimes {
+  /** Rights are read again after this, whether or not somebody said that they have changed. */
+  age: number;
+  tick: number;
+  /** From when the door reads rights until the connection is open, at most. */
+  entry: number;
+}
+
+const TIMES: RightsTimes = { age: 60_000, tick: 500, entry: 10_000 };
+const EVERYBODY = Symbol();
 /** So many are read at once. */
 const AT_ONCE = 4;
 
@@ -23,13 +32,20 @@ const AT_ONCE = 4;
 export class Rights {
   readonly #readAt = new WeakMap<Visit, number>();
   readonly #reading = new WeakSet<Visit>();
+  /** Whose rights have changed within the time of an entry, and when: what the door read may be older. */
+  readonly #changes = new Map<string | typeof EVERYBODY, number>();
+  #failing = false;
   readonly #inTurn = createTurns(AT_ONCE);
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(private readonly options: RightsOptions) {}
+  readonly #times: RightsTimes;
+
+  constructor(private readonly options: RightsOptions) {
+    this.#times = options.times ?? TIMES;
+  }
 
   start(): void {
-    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+    this.#timer = setInterval(() => this.#tick(), this.#times.tick);
   }
 
   stop(): void {
@@ -38,6 +54,7 @@ export class Rights {
 
   /** The rights of this user have changed; of everybody, where no user is given. */
   changed(userId?: string): void {
+    this.#changes.set(userId ?? EVERYBODY, performance.now());
     for (const visit of this.options.visits) {
       if (userId !== undefined && visit.userId !== userId) continue;
       // Also for one that is being read: what it will be told may be older than this.
@@ -48,12 +65,18 @@ export class Rights {
 
   #tick(): void {
     const now = performance.now();
+    for (const [who, at] of this.#changes) if (now - at >= this.#times.entry) this.#changes.delete(who);
     for (const visit of this.options.visits) {
-      const readAt = this.#readAt.get(visit);
-      // The door has read them just now.
-      if (readAt === undefined) this.#readAt.set(visit, now);
-      else if (now - readAt >= AGE_MS && !this.#reading.has(visit)) void this.#read(visit);
+      const readAt = this.#readAt.get(visit) ?? this.#readByDoor(visit, now);
+      this.#readAt.set(visit, readAt);
+      if (now - readAt >= this.#times.age && !this.#reading.has(visit)) void this.#read(visit);
     }
+  }
+
+  /** Just now; but that may have been just before they changed. */
+  #readByDoor({ userId }: Visit, now: number): number {
+    const hasChanged = this.#changes.has(userId) || this.#changes.has(EVERYBODY);
+    return hasChanged ? Number.NEGATIVE_INFINITY : now;
   }
 
   async #read(visit: Visit): Promise<void> {
@@ -63,11 +86,14 @@ export class Rights {
         this.#readAt.set(visit, performance.now());
         const before = visit.projects;
         const lost = visit.renewRights(await this.options.projectsOf(visit.visitor.user));
+        this.#failing = false;
         if (visit.projects !== before) this.options.onChanged(visit, lost);
       });
     } catch (error) {
       this.#readAt.set(visit, Number.NEGATIVE_INFINITY);
-      this.options.onError(error);
+      // One line for an outage, not one for each connection each time.
+      if (!this.#failing) this.options.onError(error);
+      this.#failing = true;
     } finally {
       this.#reading.delete(visit);
     }

@@ -77,12 +77,17 @@ export class SlotTable {
     return shortage(answer) ?? { former: String(answer[1]) };
   }
 
-  /** Renews the leases of connections that are still here; also puts back what Redis has lost. */
-  async renew(slots: Pick<Slot, "connectionId" | "userId">[]): Promise<void> {
-    if (slots.length === 0) return;
+  /**
+   * Renews the leases of connections that are still here; also puts back what Redis has lost.
+   * @returns the connections that have no place any more: their leases had ended, and others have their places
+   */
+  async renew(slots: Pick<Slot, "connectionId" | "userId">[]): Promise<string[]> {
+    if (slots.length === 0) return [];
+    const { cluster, perUser } = this.limits;
     const users = slots.map(({ userId }) => this.keys.userConnections(userId));
     const ids = slots.map(({ connectionId }) => connectionId);
-    await runScript(this.redis, RENEW, [this.keys.leases, ...users], [LEASE_MS, ...ids]);
+    const args = [LEASE_MS, cluster, perUser, ...ids];
+    return (await runScript(this.redis, RENEW, [this.keys.leases, ...users], args)) as string[];
   }
 
   /** Gives a place back. @param neverOpened as if it had not been taken: it does not count for its address either */
