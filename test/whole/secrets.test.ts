@@ -67,7 +67,6 @@ describe("after all tests", () => {
 
       const viewer = await (await cluster.viewer()).joined();
       await viewer.subscribe({ agent_ids: [], project_ids: ["foreign"], event_types: [] });
-      viewer.socket.emit("NO_SUCH_EVENT", token("user-1", ["p1"]));
       for (const [transport, key] of [
         ["polling", { secret: "another-secret-of-the-tests-0123" }],
         ["websocket", { expiresIn: -1 }],
@@ -87,6 +86,7 @@ describe("after all tests", () => {
       expect((await cluster.post(CHANGE)).status).to.equal(202);
       viewer.socket.io.engine.close();
       await until("it is back", () => viewer.connects.length === 2);
+      viewer.socket.emit("NO_SUCH_EVENT", token("user-1", ["p1"]));
       await until("it was told that there is no such event", () => viewer.payloads("ERROR").length === 1);
       await cluster.stopCleanly();
       await until("the log was kept", () => grown("the log of node-1"));
