@@ -58,6 +58,9 @@ describe("a client that pings and never reads", () => {
       const node = cluster.node(1);
       const viewer = await (await cluster.viewer({ user: "healthy" })).joined();
       const load = startFlood(cluster.worker(), { perSecond: 50 });
+      onTeardown(async () => {
+        await load.stop();
+      });
       const bad = await openDeaf(node, "bad");
       const base = await liveBytes(node);
 

@@ -3,6 +3,7 @@ import { startCluster } from "../harness/cluster.js";
 import { idsOf, startFlood } from "../harness/flood.js";
 import { liveBytes, MEASURED } from "../harness/memory.js";
 import { openPolling, tryWebSocket } from "../harness/raw-client.js";
+import { onTeardown } from "../harness/teardown.js";
 import { token } from "../harness/token.js";
 import { until } from "../harness/wait.js";
 import { createMaker } from "./frame-maker.js";
@@ -26,6 +27,9 @@ describe("bad frames", () => {
     const { pid } = node;
     const viewer = await (await cluster.viewer({ user: "healthy" })).joined();
     const load = startFlood(cluster.worker(), { perSecond: 20 });
+    onTeardown(async () => {
+      await load.stop();
+    });
 
     const random = createRandom(SEED);
     const maker = createMaker(random);

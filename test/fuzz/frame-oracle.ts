@@ -66,7 +66,9 @@ export function judgeBody(body: Buffer, situation: Situation): Verdict {
   const first = verdicts.findIndex((one) => one !== "good");
   if (first < 0) return verdicts.length === 1 ? "good" : "unknown";
   // What came before may have changed the situation.
-  return first === 0 ? (verdicts[0] as Verdict) : "unknown";
+  if (first > 0) return "unknown";
+  // What comes after it may be the client's own end.
+  return verdicts[0] === "told" && packets.length > 1 ? "bad" : (verdicts[0] as Verdict);
 }
 
 /** Judges one packet of Engine.IO. */
