@@ -454,7 +454,7 @@ class Node {
     if (n <= this.#lastOffset) this.broken.push(`offset ${n} came after ${this.#lastOffset}`);
     this.#lastOffset = n;
     for (let before = 1; before < n; before++) {
-      const { project_id } = this.#log[before - 1]?.payload as { project_id: Project };
+      const { project_id } = (this.#log[before - 1] as Envelope).payload as { project_id: Project };
       const had = this.#rights.has(project_id) && before > (this.#since.get(project_id) ?? 0);
       if (had && !this.#got.has(before)) this.broken.push(`offset ${n} came before ${before}`);
     }
