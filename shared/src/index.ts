@@ -5,6 +5,7 @@ export * from "./filters.js";
 export * from "./ids.js";
 export * from "./limits.js";
 export * from "./namespaces.js";
+export * from "./progress.js";
 export * from "./rooms.js";
 export * from "./sequence.js";
 export * from "./socket-events.js";
