@@ -30,6 +30,7 @@ import { Hub } from "./node/hub.js";
 import { Idle } from "./node/idle.js";
 import { createJoin } from "./node/join.js";
 import { Presence } from "./node/presence.js";
+import { ProgressBoard } from "./node/progress.js";
 import { Rights } from "./node/rights.js";
 import { BEAT_MS, Uptime } from "./node/uptime.js";
 import { type Opened, Visits } from "./node/visits.js";
@@ -45,6 +46,7 @@ import { createAdminAdapter } from "./redis/admin-adapter.js";
 import { AdminLogins } from "./redis/admin-logins.js";
 import { AuditLog } from "./redis/audit-log.js";
 import { connectRedis } from "./redis/clients.js";
+import { Live } from "./redis/live.js";
 import { Marker } from "./redis/marker.js";
 import { Notices } from "./redis/notices.js";
 import { Shares } from "./redis/share.js";
@@ -132,7 +134,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
   const stream = createStreamAdapter(
     redis.stream,
     keys,
-    { entry: (entry) => hub.entry(entry), marker: (token) => marker.seen(token) },
+    { entry: (entry) => takeEntry(entry), marker: (token) => marker.seen(token) },
     logger,
   );
   const io = new Server({
@@ -176,11 +178,23 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     outgoing,
     join,
     onArrival: () => share.arrive(),
+    onInterest: (connection) => progress.watch(connection),
+    onLeft: (connection) => progress.unwatch(connection),
     onRefill(because, connections) {
       if (connections === 0) return;
       metrics.refill(because);
       logger.warn({ because, connections }, "live delivery had a hole, refilling");
     },
+  });
+  const live = new Live(redis.live, warn("live channel not heard"));
+  const progress = new ProgressBoard({
+    watch: (project, heard, listening) => live.watch(keys.progress(project), heard, listening),
+    unwatch: (project) => live.unwatch(keys.progress(project)),
+    ask: (project_id) =>
+      void notices.publish(keys.progressAsked, { project_id }).catch(warn("progress not asked for")),
+    outgoing,
+    listenersIn: (rooms) => hub.listenersIn(rooms),
+    onBad: warn("progress not understood"),
   });
   const presence = new Presence(store, (connection) => hub.positionOf(connection), roundsOf(config));
 

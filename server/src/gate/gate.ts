@@ -47,6 +47,11 @@ export class Exit {
     this.outbox.send(event, "live");
   }
 
+  /** A live event that is not of the log. */
+  show(event: Frame): void {
+    this.outbox.send(event, "live");
+  }
+
   /** An event of a replay: no limit counts it, and it is not dropped. */
   replay(event: Frame): void {
     this.outbox.send(event, "free");

@@ -31,6 +31,8 @@ export interface Exit<E extends Outgoing = Outgoing> {
   readonly waiting: number;
   send(event: E, before: SequenceId): void;
   overtake(event: E): void;
+  /** An event that is not of the log, and has no place in its order. */
+  show(event: E): void;
   replay(event: E): void;
   refill(event: E, pace: Pace): void;
   miss(event: E): void;
@@ -175,6 +177,11 @@ export class Connection {
       this.fallBehind(this.position);
       this.#miss(event);
     }
+  }
+
+  /** Takes how far a task is. It has no place in the log: whatever is being read, it goes out as it comes. */
+  show(event: Outgoing): void {
+    if (this.wants(event.about)) this.exit.show(event);
   }
 
   /** Sends an event from history if it is new here and wanted. */

@@ -18,6 +18,9 @@ export interface HubOptions {
   join(connection: Connection, start: Start): Promise<void>;
   /** Called when a connection has come, before anything is read for it. */
   onArrival(): void;
+  /** Called when a connection has come, or hears other rooms from now on; and when it has left. */
+  onInterest(connection: Connection): void;
+  onLeft(connection: Connection): void;
   /** Says that live delivery had a hole, and for how many connections it is being filled. */
   onRefill(because: string, connections: number): void;
 }
@@ -41,6 +44,7 @@ export class Hub {
     this.options.onArrival();
     connection.onBehind = () => void this.options.join(connection, { name: "resume" });
     void this.options.join(connection, start);
+    this.options.onInterest(connection);
   }
 
   remove(id: string): void {
@@ -48,6 +52,12 @@ export class Hub {
     if (!connection) return;
     this.connections.delete(id);
     this.#listeners.remove(connection);
+    this.options.onLeft(connection);
+  }
+
+  /** Those in any of these rooms, each once. */
+  listenersIn(rooms: readonly string[]): Iterable<Connection> {
+    return this.#listeners.in(rooms);
   }
 
   /**
@@ -60,8 +70,7 @@ export class Hub {
     const after = here ? this.continuity.last : connection.position;
     if (here) connection.filterAfter(after, filters);
     else connection.filters = filters;
-    // One that left while it asked is not put back.
-    if (this.connections.has(connection.id)) this.#listeners.add(connection);
+    this.#listen(connection);
     // What a join has read already lacks the new rooms' events since its position: it reads again from there.
     if (!connection.live) connection.fallBehind(connection.position);
     return after;
@@ -71,7 +80,7 @@ export class Hub {
   renewRights(connection: Connection, projects: ReadonlySet<string>): void {
     this.#listeners.remove(connection);
     connection.projects = projects;
-    if (this.connections.has(connection.id)) this.#listeners.add(connection);
+    this.#listen(connection);
     // What a join has read already lacks the events of projects that are new.
     if (!connection.live) connection.fallBehind(connection.position);
   }
@@ -102,6 +111,13 @@ export class Hub {
   /** Says something to every connection of this node. */
   tell<E extends EventType>(event_type: E, payload: PayloadOf<E>): void {
     for (const { exit } of this.connections.values()) exit.say(event_type, payload);
+  }
+
+  /** One that left meanwhile is not put back. */
+  #listen(connection: Connection): void {
+    if (!this.connections.has(connection.id)) return;
+    this.#listeners.add(connection);
+    this.options.onInterest(connection);
   }
 
   #deliver({ rooms, envelope, prev }: Entry): void {
