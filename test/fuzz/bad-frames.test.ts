@@ -11,8 +11,8 @@ import { judgeBody, judgeBytes, type Situation } from "./frame-oracle.js";
 import { createRandom } from "./random.js";
 
 const SEED = Number(process.env.FRAMES_SEED ?? Date.now() % 1_000_000_000);
-/** As many as two cores manage in a minute and a half; FRAMES=100000 for more. */
-const FRAMES = Number(process.env.FRAMES ?? 75_000);
+/** Two cores take about a minute and a half for them. */
+const FRAMES = Number(process.env.FRAMES ?? 100_000);
 const MIB = 1_048_576;
 /** What the node may keep, having learned in the first tenth what it needs to refuse. */
 const GROWTH = 50 * MIB;
