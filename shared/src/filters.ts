@@ -20,11 +20,23 @@ const EventTypeFilter = z
 
 const unique = (values: string[]): string[] => [...new Set(values)];
 
+type FiltersSchema = ReturnType<typeof makeSchema>;
+/** To make one costs more than to use it a hundred times. */
+const schemas = new Map<number, FiltersSchema>();
+
 /**
  * What a connection wants to hear. An event passes when it matches every filter given; ids within one filter are
  * alternatives. A filter that is absent, or empty, lets everything pass.
  */
-export function filtersSchema(maxIds: number = limits.filterIds) {
+export function filtersSchema(maxIds: number = limits.filterIds): FiltersSchema {
+  const known = schemas.get(maxIds);
+  if (known) return known;
+  const made = makeSchema(maxIds);
+  schemas.set(maxIds, made);
+  return made;
+}
+
+function makeSchema(maxIds: number) {
   const list = <T extends z.ZodType<string>>(item: T) =>
     z.array(item).max(maxIds, `at most ${maxIds} entries`).transform(unique).optional();
   return z

@@ -11,6 +11,7 @@ import { judgeBody, judgeBytes, type Situation } from "./frame-oracle.js";
 import { createRandom } from "./random.js";
 
 const SEED = Number(process.env.FRAMES_SEED ?? Date.now() % 1_000_000_000);
+/** Two cores take about a minute and a half for them. */
 const FRAMES = Number(process.env.FRAMES ?? 100_000);
 const MIB = 1_048_576;
 /** What the node may keep, having learned in the first tenth what it needs to refuse. */
