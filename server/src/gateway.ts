@@ -134,7 +134,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
   const stream = createStreamAdapter(
     redis.stream,
     keys,
-    { entry: (entry) => takeEntry(entry), marker: (token) => marker.seen(token) },
+    { entry: (entry) => hub.entry(entry), marker: (token) => marker.seen(token) },
     logger,
   );
   const io = new Server({
@@ -174,18 +174,6 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     ended: (outcome) => metrics.replay(outcome),
     failed: ({ id }, error) => logger.warn({ connection_id: id, err: String(error) }, "join interrupted"),
   });
-  const hub = new Hub({
-    outgoing,
-    join,
-    onArrival: () => share.arrive(),
-    onInterest: (connection) => progress.watch(connection),
-    onLeft: (connection) => progress.unwatch(connection),
-    onRefill(because, connections) {
-      if (connections === 0) return;
-      metrics.refill(because);
-      logger.warn({ because, connections }, "live delivery had a hole, refilling");
-    },
-  });
   const live = new Live(redis.live, warn("live channel not heard"));
   const progress = new ProgressBoard({
     watch: (project, heard, listening) => live.watch(keys.progress(project), heard, listening),
@@ -195,6 +183,17 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     outgoing,
     listenersIn: (rooms) => hub.listenersIn(rooms),
     onBad: warn("progress not understood"),
+  });
+  const hub = new Hub({
+    outgoing,
+    join,
+    onArrival: () => share.arrive(),
+    progress,
+    onRefill(because, connections) {
+      if (connections === 0) return;
+      metrics.refill(because);
+      logger.warn({ because, connections }, "live delivery had a hole, refilling");
+    },
   });
   const presence = new Presence(store, (connection) => hub.positionOf(connection), roundsOf(config));
 

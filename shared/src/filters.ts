@@ -71,7 +71,9 @@ export function filterable({ event_type, payload }: { event_type: string; payloa
 
 /** Whether these let progress pass, of some task. */
 export function progressPasses({ event_types }: Filters): boolean {
-  return event_types.length === 0 || event_types.some((name) => eventTypes[name]?.event === "PROGRESS_UPDATE");
+  return (
+    event_types.length === 0 || event_types.some((name) => eventTypes[name]?.event === "PROGRESS_UPDATE")
+  );
 }
 
 export function matches(filters: Filters, event: Filterable): boolean {

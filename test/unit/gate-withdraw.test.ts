@@ -394,7 +394,8 @@ class Node {
       handledUpTo: () => this.#hub.last,
       failed: (_, error) => this.broken.push(String(error)),
     });
-    this.#hub = new Hub({ outgoing, join, onArrival: () => {}, onRefill: () => {} });
+    const progress = { watch() {}, unwatch() {}, ended() {} };
+    this.#hub = new Hub({ outgoing, join, onArrival: () => {}, onRefill: () => {}, progress });
     this.#hub.continuity.epoch = "now";
     this.#hub.add(this.#connection, { name: "first" });
   }

@@ -3,6 +3,7 @@ import type { Connection, Outgoing } from "./connection.js";
 import { Continuity } from "./continuity.js";
 import type { Start } from "./join.js";
 import { Listeners } from "./listeners.js";
+import type { ProgressBoard } from "./progress.js";
 
 /** A durable event as the stream hands it over. */
 export interface Entry {
@@ -18,9 +19,8 @@ export interface HubOptions {
   join(connection: Connection, start: Start): Promise<void>;
   /** Called when a connection has come, before anything is read for it. */
   onArrival(): void;
-  /** Called when a connection has come, or hears other rooms from now on; and when it has left. */
-  onInterest(connection: Connection): void;
-  onLeft(connection: Connection): void;
+  /** Told who is here and hears what, and of each event of the log. */
+  progress: Pick<ProgressBoard, "watch" | "unwatch" | "ended">;
   /** Says that live delivery had a hole, and for how many connections it is being filled. */
   onRefill(because: string, connections: number): void;
 }
@@ -44,7 +44,7 @@ export class Hub {
     this.options.onArrival();
     connection.onBehind = () => void this.options.join(connection, { name: "resume" });
     void this.options.join(connection, start);
-    this.options.onInterest(connection);
+    this.options.progress.watch(connection);
   }
 
   remove(id: string): void {
@@ -52,7 +52,7 @@ export class Hub {
     if (!connection) return;
     this.connections.delete(id);
     this.#listeners.remove(connection);
-    this.options.onLeft(connection);
+    this.options.progress.unwatch(connection);
   }
 
   /** Those in any of these rooms, each once. */
@@ -97,6 +97,7 @@ export class Hub {
     this.continuity.epoch = entry.epoch;
     this.continuity.last = entry.id;
     this.#deliver(entry);
+    this.options.progress.ended(entry.envelope);
   }
 
   /** A look at Redis found this; `head` and `epoch` are what stands there. */
@@ -117,7 +118,7 @@ export class Hub {
   #listen(connection: Connection): void {
     if (!this.connections.has(connection.id)) return;
     this.#listeners.add(connection);
-    this.options.onInterest(connection);
+    this.options.progress.watch(connection);
   }
 
   #deliver({ rooms, envelope, prev }: Entry): void {

@@ -1,4 +1,11 @@
-import { type Envelope, events, type Filters, progressPasses } from "@agentwire/shared";
+import {
+  type Envelope,
+  events,
+  type Filters,
+  type PayloadOf,
+  progressPasses,
+  type Status,
+} from "@agentwire/shared";
 import type { ProgressMessage } from "@agentwire/shared/redis";
 import type { Connection, Outgoing } from "./connection.js";
 
@@ -22,6 +29,7 @@ interface Latest {
 
 /** A task that says nothing for this long is not running. */
 const SILENT_MS = 3_600_000;
+const ENDED = new Set<Status>(["completed", "failed", "cancelled"]);
 /** Tasks that are remembered for one project. */
 const MAX_TASKS = 10_000;
 
@@ -53,9 +61,11 @@ export class ProgressBoard {
     for (const project of projects) this.#end(project);
   }
 
-  /** A task of this project has ended: nobody who comes now needs to know how far it was. */
-  ended(project: string, task: string): void {
-    this.#latest.get(project)?.delete(task);
+  /** Takes an event of the log: where a task has ended nobody who comes now needs to know how far it was. */
+  ended({ payload }: Envelope): void {
+    const { project_id, task_id, new_status } = payload as Partial<PayloadOf<"AGENT_STATUS_CHANGED">>;
+    if (project_id === undefined || task_id === undefined || new_status === undefined) return;
+    if (ENDED.has(new_status)) this.#latest.get(project_id)?.delete(task_id);
   }
 
   #begin(project: string): void {
@@ -111,7 +121,13 @@ export class ProgressBoard {
 }
 
 /** The projects whose tasks may pass this connection's filters. */
-function projectsWatchedBy({ filters, projects }: { filters: Filters; projects: ReadonlySet<string> }): string[] {
+function projectsWatchedBy({
+  filters,
+  projects,
+}: {
+  filters: Filters;
+  projects: ReadonlySet<string>;
+}): string[] {
   if (!progressPasses(filters)) return [];
   const { project_ids } = filters;
   return project_ids.length > 0 ? project_ids.filter((id) => projects.has(id)) : [...projects];
