@@ -229,6 +229,63 @@ describe("slots", () => {
     expect([alive.closed, silent.closed]).to.deep.equal([false, true]);
   });
 
+  it("[D23] a beat while the roll is called renews nobody who is silent, nor while a second call goes on", async () => {
+    const { air, at } = cluster(3, { perUser: 2 }, { answer: 200, look: 5, young: -1 });
+    const silent = [await at(0).enter("anna"), await at(0).enter("anna")];
+    for (const one of silent) one.alive = false;
+    const first = at(1).knock("anna");
+    await until("the first roll is called", () => air.said.length === 1);
+    await pause(80);
+    const second = at(2).knock("anna");
+    await until("the second roll is called", () => air.said.length === 2);
+    await pause(20);
+    await at(0).slots.renewAll();
+    expect(await first, "during the first").to.be.instanceOf(Client);
+    await at(0).slots.renewAll();
+    expect(await second, "during the second").to.be.instanceOf(Client);
+    await until("both are closed", () => silent.every(({ closed }) => closed));
+  });
+
+  it("[D23] where everybody answers at once the refusal comes at once", async () => {
+    const { at } = cluster(2, { perUser: 1 }, { answer: 5000, look: 5, young: -1 });
+    await at(0).enter("anna");
+    const began = performance.now();
+    expect(await at(1).knock("anna")).to.equal("USER_CONNECTION_LIMIT");
+    expect(performance.now() - began).to.be.below(2000);
+  });
+
+  it("[D23] whoever is young is there, without a question: it may still be on its way in", async () => {
+    const { at } = cluster(2, { perUser: 2 }, { answer: 60, look: 5, young: 60_000 });
+    const silent = await at(0).enter("anna");
+    silent.alive = false;
+    const onItsWay = await at(0).knock("anna");
+    await pass(1);
+    expect(await at(1).knock("anna")).to.equal("USER_CONNECTION_LIMIT");
+    expect(silent.asked).to.equal(0);
+    expect(await ofUser("anna")).to.have.members([silent.id, (onItsWay as Client).id]);
+  });
+
+  it("[D23] what never opened does not count for its address, what did does", async () => {
+    const { at } = cluster(1, { perAddressAndMinute: 2 });
+    const never = await at(0).knock("anna");
+    (never as Client).close();
+    const was = await at(0).enter("anna");
+    was.close();
+    await at(0).slots.emptied();
+    expect(await redis.zrange(keys.rateLimitIp("192.0.2.1"), "0", "-1")).to.deep.equal([was.id]);
+  });
+
+  it("[D23] what left while it was asked is not renewed when its answer comes", async () => {
+    const { at } = cluster(1, { perUser: 1 }, { answer: 100, look: 5, young: -1 });
+    const left = await at(0).enter("anna");
+    left.delay = 40;
+    at(0).slots.notice({ call: "anna" });
+    await until("it is asked", () => left.asked === 1);
+    at(0).slots.release(left.id);
+    await pause(80);
+    expect(await ofUser("anna")).to.deep.equal([]);
+  });
+
   it("[D23] many at one door share a call; one that comes later is called for again", async () => {
     const { air, at } = cluster(2, { perUser: 2 });
     const all = [await at(0).enter("anna"), await at(1).enter("anna")];
