@@ -114,6 +114,8 @@ class Node {
     const client = await this.knock(userId, address);
     if (typeof client === "string") throw new Error(client);
     client.open();
+    // What is renewed in the very millisecond of a call counts as an answer to it.
+    await pause(2);
     return client;
   }
 
