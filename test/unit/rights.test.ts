@@ -201,6 +201,13 @@ describe("rights", () => {
     expect(changed).to.have.length(1);
   });
 
+  it("[D25] a notice does not wait for the next round", async () => {
+    const { rights, enter, reads } = begin({ age: 60_000, tick: 60_000, entry: 10_000 });
+    enter("anna");
+    rights.changed("anna");
+    await until("they are read", () => reads.length === 1, 2000);
+  });
+
   it("[D25] a notice about nobody reads everybody's, a few at a time", async () => {
     const { rights, enter, reads, most, readBy, usual, today } = begin();
     const users = Array.from({ length: 20 }, (_, n) => `user-${n}`);

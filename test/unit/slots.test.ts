@@ -288,6 +288,26 @@ describe("slots", () => {
     expect(await ofUser("anna")).to.deep.equal([]);
   });
 
+  it("[D23] whoever resumes frees the place it had, also where nobody is left to hear it", async () => {
+    const { at } = cluster(2, { perUser: 2 });
+    const former = await at(0).enter("anna");
+    at(0).state = "dead";
+    const came = await at(1).enter("anna");
+    await at(1).slots.replace(former.id, "anna");
+    expect(await ofUser("anna")).to.deep.equal([came.id]);
+    expect(await places(keys.leases)).to.deep.equal([came.id]);
+  });
+
+  it("[D23] a beat renews every place, however many there are", async () => {
+    const { at } = cluster(1, {});
+    const knocks = Array.from({ length: 250 }, (_, n) => at(0).knock(`user-${n % 7}`));
+    const all = await Promise.all(knocks);
+    await pass(LEASE_MS - SECOND);
+    await at(0).slots.renewAll();
+    await pass(LEASE_MS - SECOND);
+    expect(await places(keys.leases)).to.have.members(all.map((one) => (one as Client).id));
+  });
+
   it("[D23] many at one door share a call; one that comes later is called for again", async () => {
     const { air, at } = cluster(2, { perUser: 2 });
     const all = [await at(0).enter("anna"), await at(1).enter("anna")];
