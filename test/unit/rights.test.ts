@@ -297,6 +297,11 @@ describe("rights", () => {
     const before = reads.length;
     await pause(50);
     expect(reads).to.have.length(before);
+    readBy(async () => {
+      throw new Error("away again");
+    });
+    rights.changed();
+    await until("the next outage is told", () => errors.length === 2);
   });
 
   it("[D25] after it was stopped nothing is read", async () => {
