@@ -1,3 +1,4 @@
+// Long: a queue, an outbox, and a whole connection are each held to the same rule by whatever may come.
 import {
   AGENTS_NAMESPACE,
   type Envelope,

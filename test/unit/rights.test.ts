@@ -1,3 +1,4 @@
+// Long: a visit, its rights, its end by time: the same visitors for all.
 import { EventEmitter } from "node:events";
 import { setTimeout as pause } from "node:timers/promises";
 import type { EventType } from "@agentwire/shared";

@@ -1,3 +1,4 @@
+// Long: each way in which a place could be lost, doubled or kept for nobody by itself, the scripts, and a model of all together.
 import { readFileSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 import { redisKeys } from "@agentwire/shared/redis";
