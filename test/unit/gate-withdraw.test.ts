@@ -1,3 +1,4 @@
+// Long: a queue, an outbox, and a whole connection are each held to the same rule by whatever may come.
 import {
   AGENTS_NAMESPACE,
   type Envelope,
@@ -554,5 +555,42 @@ describe("rights that change, whatever the connection does at that moment", () =
       ),
       { numRuns: 400 },
     );
+  });
+
+  it("[D25] a connection leaves the rooms of what it lost: once it is gone nothing holds it", async () => {
+    const heard: string[] = [];
+    class Listening extends Connection {
+      override hear(...about: Parameters<Connection["hear"]>): void {
+        heard.push(about[0].envelope.event_id);
+        super.hear(...about);
+      }
+    }
+    const socket = { connected: true, nsp: { name: AGENTS_NAMESPACE } } as unknown as Socket;
+    const exit = new Exit(socket, new Desk(0).outbox, createCounters());
+    const none = { agent_ids: [], project_ids: [], event_types: [] };
+    const connection = new Listening("c1", "anna", new Set(["p1", "p2"]), none, "now", "0-0", exit);
+    const outgoing = (envelope: Envelope) => new Frame(AGENTS_NAMESPACE, envelope);
+    const hub = new Hub({
+      outgoing,
+      join: async () => {},
+      onArrival: () => {},
+      onRefill: () => {},
+      progress: { watch() {}, unwatch() {}, ended() {} },
+    });
+    hub.continuity.epoch = "now";
+    hub.add(connection, { name: "first" });
+    let n = 0;
+    const publish = (project: Project) => {
+      const envelope = statusOf(++n, project, false);
+      const rooms = events.AGENT_STATUS_CHANGED.rooms(envelope.payload as PayloadOf<"AGENT_STATUS_CHANGED">);
+      hub.entry({ id: sequenceId(n), prev: sequenceId(n - 1), epoch: "now", rooms, envelope });
+    };
+    hub.renewRights(connection, new Set(["p1", "p3"]));
+    for (const one of PROJECTS) publish(one);
+    expect(heard).to.deep.equal(["e-1", "e-3"]);
+    hub.remove(connection.id);
+    hub.renewRights(connection, new Set(PROJECTS));
+    for (const one of PROJECTS) publish(one);
+    expect(heard).to.deep.equal(["e-1", "e-3"]);
   });
 });

@@ -1,3 +1,4 @@
+// Long: a visit, its rights, its end by time: the same visitors for all.
 import { EventEmitter } from "node:events";
 import { setTimeout as pause } from "node:timers/promises";
 import type { EventType } from "@agentwire/shared";
@@ -201,6 +202,13 @@ describe("rights", () => {
     expect(changed).to.have.length(1);
   });
 
+  it("[D25] a notice does not wait for the next round", async () => {
+    const { rights, enter, reads } = begin({ age: 60_000, tick: 60_000, entry: 10_000 });
+    enter("anna");
+    rights.changed("anna");
+    await until("they are read", () => reads.length === 1, 2000);
+  });
+
   it("[D25] a notice about nobody reads everybody's, a few at a time", async () => {
     const { rights, enter, reads, most, readBy, usual, today } = begin();
     const users = Array.from({ length: 20 }, (_, n) => `user-${n}`);
@@ -290,6 +298,11 @@ describe("rights", () => {
     const before = reads.length;
     await pause(50);
     expect(reads).to.have.length(before);
+    readBy(async () => {
+      throw new Error("away again");
+    });
+    rights.changed();
+    await until("the next outage is told", () => errors.length === 2);
   });
 
   it("[D25] after it was stopped nothing is read", async () => {

@@ -1,3 +1,4 @@
+// Long: each way in which a place could be lost, doubled or kept for nobody by itself, the scripts, and a model of all together.
 import { readFileSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 import { redisKeys } from "@agentwire/shared/redis";
@@ -114,6 +115,8 @@ class Node {
     const client = await this.knock(userId, address);
     if (typeof client === "string") throw new Error(client);
     client.open();
+    // What is renewed in the very millisecond of a call counts as an answer to it.
+    await pause(2);
     return client;
   }
 
@@ -227,6 +230,83 @@ describe("slots", () => {
       .and.include(alive.id);
     expect(alive.asked).to.equal(2);
     expect([alive.closed, silent.closed]).to.deep.equal([false, true]);
+  });
+
+  it("[D23] a beat while the roll is called renews nobody who is silent, nor while a second call goes on", async () => {
+    const { air, at } = cluster(3, { perUser: 2 }, { answer: 200, look: 5, young: -1 });
+    const silent = [await at(0).enter("anna"), await at(0).enter("anna")];
+    for (const one of silent) one.alive = false;
+    const first = at(1).knock("anna");
+    await until("the first roll is called", () => air.said.length === 1);
+    await pause(80);
+    const second = at(2).knock("anna");
+    await until("the second roll is called", () => air.said.length === 2);
+    await pause(20);
+    await at(0).slots.renewAll();
+    expect(await first, "during the first").to.be.instanceOf(Client);
+    await at(0).slots.renewAll();
+    expect(await second, "during the second").to.be.instanceOf(Client);
+    await until("both are closed", () => silent.every(({ closed }) => closed));
+  });
+
+  it("[D23] where everybody answers at once the refusal comes at once", async () => {
+    const { at } = cluster(2, { perUser: 1 }, { answer: 5000, look: 5, young: -1 });
+    await at(0).enter("anna");
+    const began = performance.now();
+    expect(await at(1).knock("anna")).to.equal("USER_CONNECTION_LIMIT");
+    expect(performance.now() - began).to.be.below(2000);
+  });
+
+  it("[D23] whoever is young is there, without a question: it may still be on its way in", async () => {
+    const { at } = cluster(2, { perUser: 2 }, { answer: 60, look: 5, young: 60_000 });
+    const silent = await at(0).enter("anna");
+    silent.alive = false;
+    const onItsWay = await at(0).knock("anna");
+    await pass(1);
+    expect(await at(1).knock("anna")).to.equal("USER_CONNECTION_LIMIT");
+    expect(silent.asked).to.equal(0);
+    expect(await ofUser("anna")).to.have.members([silent.id, (onItsWay as Client).id]);
+  });
+
+  it("[D23] what never opened does not count for its address, what did does", async () => {
+    const { at } = cluster(1, { perAddressAndMinute: 2 });
+    const never = await at(0).knock("anna");
+    (never as Client).close();
+    const was = await at(0).enter("anna");
+    was.close();
+    await at(0).slots.emptied();
+    expect(await redis.zrange(keys.rateLimitIp("192.0.2.1"), "0", "-1")).to.deep.equal([was.id]);
+  });
+
+  it("[D23] what left while it was asked is not renewed when its answer comes", async () => {
+    const { at } = cluster(1, { perUser: 1 }, { answer: 100, look: 5, young: -1 });
+    const left = await at(0).enter("anna");
+    left.delay = 40;
+    at(0).slots.notice({ call: "anna" });
+    await until("it is asked", () => left.asked === 1);
+    at(0).slots.release(left.id);
+    await pause(80);
+    expect(await ofUser("anna")).to.deep.equal([]);
+  });
+
+  it("[D23] whoever resumes frees the place it had, also where nobody is left to hear it", async () => {
+    const { at } = cluster(2, { perUser: 2 });
+    const former = await at(0).enter("anna");
+    at(0).state = "dead";
+    const came = await at(1).enter("anna");
+    await at(1).slots.replace(former.id, "anna");
+    expect(await ofUser("anna")).to.deep.equal([came.id]);
+    expect(await places(keys.leases)).to.deep.equal([came.id]);
+  });
+
+  it("[D23] a beat renews every place, however many there are", async () => {
+    const { at } = cluster(1, {});
+    const knocks = Array.from({ length: 250 }, (_, n) => at(0).knock(`user-${n % 7}`));
+    const all = await Promise.all(knocks);
+    await pass(LEASE_MS - SECOND);
+    await at(0).slots.renewAll();
+    await pass(LEASE_MS - SECOND);
+    expect(await places(keys.leases)).to.have.members(all.map((one) => (one as Client).id));
   });
 
   it("[D23] many at one door share a call; one that comes later is called for again", async () => {

@@ -27,5 +27,7 @@ export function answerRequest(res: ServerResponse, refusal: Refusal, extra: Outg
 export function answerUpgrade(socket: Duplex, refusal: Refusal, extra: OutgoingHttpHeaders = {}): void {
   const { status, body, headers } = contents(refusal, { ...extra, Connection: "close" });
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
+  // Nothing times such a socket out: whoever kept its side open would have it for ever.
+  socket.once("finish", () => socket.destroy());
   socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join("\r\n")}\r\n\r\n${body}`);
 }

@@ -130,7 +130,7 @@ export function serveAgents(io: Server, options: AgentsOptions): Namespace {
     };
     visit.namespaces.add(joined);
     socket.join(roomsOf(connection.filters, connection.projects));
-    if (begins.holder !== "") options.onReturned(visit, begins.holder);
+    if (begins.holder !== "" && begins.holder !== visit.id) options.onReturned(visit, begins.holder);
     presence.add({
       connection,
       pid: visitor.resumes ? begins.pid : undefined,

@@ -81,8 +81,6 @@ export class Hub {
     this.#listeners.remove(connection);
     connection.projects = projects;
     this.#listen(connection);
-    // What a join has read already lacks the events of projects that are new.
-    if (!connection.live) connection.fallBehind(connection.position);
   }
 
   /** How far a connection has come: one that is live has everything that this node has handled. */
