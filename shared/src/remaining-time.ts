@@ -1,4 +1,6 @@
-/** How much of what was observed before stays after a gap, at most: also after an hour's pause, the pause is forgotten. */
+/** How fast what was observed before is forgotten: per gap of the usual length it counts e^-1.25, 0.29 of before. */
+const FORGETTING = 1.25;
+/** After any gap, however short, it counts no more than this: so a pause of an hour is forgotten some time. */
 const KEPT_AT_MOST = 0.8;
 /** From one estimate to the next it at most doubles or halves, beyond the time that passed. */
 const CHANGE_AT_MOST = 2;
@@ -36,7 +38,8 @@ export class RemainingTime {
     // Nothing moved, or no time passed: this belongs to the gap that ends later.
     if (first || moved <= 0 || tookS <= 0) return;
 
-    const kept = this.#gaps === 0 ? 0 : Math.min(Math.exp(-tookS / this.#usualGapS), KEPT_AT_MOST);
+    const kept =
+      this.#gaps === 0 ? 0 : Math.min(Math.exp((-FORGETTING * tookS) / this.#usualGapS), KEPT_AT_MOST);
     this.#moved = this.#moved * kept + moved;
     this.#tookS = this.#tookS * kept + tookS;
     this.#usualGapS = this.#gaps === 0 ? tookS : (this.#usualGapS + tookS) / 2;
@@ -56,8 +59,9 @@ export class RemainingTime {
       Math.max(left - Math.min(stoodS, this.#usualGapS), left * LEFT_AT_LEAST),
       atMs,
     );
-    this.#last = { seconds: Number(seconds.toPrecision(3)), atMs };
-    return this.#last.seconds;
+    // Exactly, or the digits that are cut off would count beside what is left near the end.
+    this.#last = { seconds, atMs };
+    return Number(seconds.toPrecision(3));
   }
 
   #bounded(seconds: number, atMs: number): number {
