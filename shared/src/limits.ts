@@ -21,6 +21,8 @@ export const limits = {
   nesting: 32,
   /** How long updates of one task's progress are gathered into one. */
   progressBatchMs: 100,
+  /** Tasks whose progress one process remembers. */
+  progressTasks: 10_000,
   /** Messages that one connection gets in any second; CRITICAL and control come on top. */
   messagesPerSecond: 100,
   /** Messages that all connections of a cluster together get in any second. */
