@@ -23,6 +23,7 @@ import { Share } from "./gate/share.js";
 import { SlidingLog } from "./gate/window.js";
 import { Bus } from "./ingest/bus.js";
 import { BusLease } from "./ingest/bus-lease.js";
+import { ProgressIntake } from "./ingest/progress-intake.js";
 import { publishRoute } from "./ingest/publish.js";
 import { refuseRoot, serveAgents } from "./node/agents.js";
 import { Expiry } from "./node/expiry.js";
@@ -239,6 +240,16 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     append: (change) => appendStatusChange(commands, keys, change, lease.holder),
     logger,
   });
+  const intake = new ProgressIntake({
+    keys,
+    isHolder: () => lease.held,
+    listen: (channel, heard) => live.watch(channel, heard, () => {}),
+    deafen: (channel) => live.unwatch(channel),
+    publish: (channel, text) => commands.publish(channel, text),
+    batchMs: config.WS_PROGRESS_BATCH_MS,
+    maxBytes: config.WS_MAX_MESSAGE_BYTES,
+    logger,
+  });
   const app = express()
     .disable("x-powered-by")
     .use(healthRoutes(() => uptime.state.name))
@@ -248,6 +259,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
         refuse: answerRequest,
         maxBytes: config.WS_MAX_MESSAGE_BYTES,
         append: (change) => appendStatusChange(commands, keys, change),
+        report: (report) => intake.report(report),
         logger,
       }),
     )
@@ -354,6 +366,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
   rights.start();
   expiry.start();
   idle.start();
+  intake.start();
   return {
     port,
     adminPort: admin.port,
@@ -364,6 +377,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
       rights.stop();
       expiry.stop();
       idle.stop();
+      intake.stop();
       for (const { connection } of visits) connection.close(true);
       await Promise.allSettled([
         presence.emptied(),

@@ -56,6 +56,7 @@ class Recorder implements Exit {
     this.drop = listener;
   }
   withdraw(): void {}
+  onStale(): void {}
   show(event: Outgoing): void {
     this.sent.push(id(event));
   }

@@ -91,6 +91,10 @@ export class Exit {
   onBehind(listener: (at: SequenceId, reason: Reason) => void): void {
     this.outbox.onBehind = listener;
   }
+
+  onStale(listener: (event: Frame) => void): void {
+    this.outbox.onStale = listener;
+  }
 }
 
 /** The gate of one node: everything that is said to its connections leaves through one outbox for each of them. */

@@ -42,6 +42,8 @@ export interface Exit<E extends Outgoing = Outgoing> {
   drained(): Promise<void>;
   /** Calls `listener` when an event was dropped: nothing of the log after `at` leaves until it is replayed. */
   onBehind(listener: (at: SequenceId, reason: string) => void): void;
+  /** Calls `listener` when a `state` event was dropped and no newer one of its task waits. */
+  onStale(listener: (event: E) => void): void;
   /** Forgets what waits and may not be sent any more. */
   withdraw(maySend: (event: E) => boolean): void;
 }
@@ -83,6 +85,8 @@ export class Connection {
   lastSent: SequenceId = SEQUENCE_START;
   /** Called when history must be read to bring what the gate dropped. */
   onBehind: () => void = () => {};
+  /** Called when the newest state of a task did not reach the client. */
+  onStale: (event: Outgoing) => void = () => {};
 
   constructor(
     readonly id: string,
@@ -98,6 +102,7 @@ export class Connection {
     this.#projects = projects;
     this.#filters = filters;
     this.#wantsAll = letsAllPass(filters);
+    exit.onStale((event) => this.onStale(event));
     exit.onBehind((at, reason) => this.#dropped(at, reason === "backpressure" ? "free" : "limited"));
   }
 

@@ -5,6 +5,7 @@ import {
   type PayloadOf,
   progressPasses,
   type Status,
+  taskKey,
 } from "@agentwire/shared";
 import type { ProgressMessage } from "@agentwire/shared/redis";
 import type { Connection, Outgoing } from "./connection.js";
@@ -21,14 +22,19 @@ export interface ProgressOptions {
   onBad(error: unknown): void;
 }
 
+type ProgressPayload = PayloadOf<"PROGRESS_UPDATE">;
+
 interface Latest {
   attempt: number;
   event: Outgoing;
   at: number;
+  isComplete: boolean;
 }
 
 /** A task that says nothing for this long is not running. */
 const SILENT_MS = 3_600_000;
+/** So many are shown again at once: fewer than wait for one connection. */
+const AT_ONCE = 10;
 const ENDED = new Set<Status>(["completed", "failed", "cancelled"]);
 /** Tasks that are remembered for one project. */
 const MAX_TASKS = 10_000;
@@ -41,11 +47,14 @@ export class ProgressBoard {
   readonly #watched = new Map<Connection, readonly string[]>();
   /** By project and task; of tasks, the one that was heard of last stands last. */
   readonly #latest = new Map<string, Map<string, Latest>>();
+  /** Tasks whose newest update was dropped on the way to a connection. */
+  readonly #due = new WeakMap<Connection, Map<string, ProgressPayload>>();
 
   constructor(private readonly options: ProgressOptions) {}
 
   /** A connection has come, or hears other things from now on. What it has not seen of what it wants is shown to it. */
   watch(connection: Connection): void {
+    connection.onStale = (event) => this.#stale(connection, event);
     const before = this.#watched.get(connection) ?? [];
     const now = projectsWatchedBy(connection);
     this.#watched.set(connection, now);
@@ -84,8 +93,34 @@ export class ProgressBoard {
 
   #show(project: string, connection: Connection): void {
     const since = performance.now() - SILENT_MS;
-    for (const { event, at } of this.#latest.get(project)?.values() ?? [])
-      if (at > since) connection.show(event);
+    for (const { event, at, isComplete } of this.#latest.get(project)?.values() ?? [])
+      if (!isComplete && at > since) connection.show(event);
+  }
+
+  /** The newest of each task arrives, however slow the client is: what was dropped is shown again, a few at a time. */
+  #stale(connection: Connection, { envelope }: Outgoing): void {
+    const payload = envelope.payload as ProgressPayload;
+    const due = this.#due.get(connection);
+    if (due) {
+      due.set(taskKey(payload), payload);
+      return;
+    }
+    this.#due.set(connection, new Map([[taskKey(payload), payload]]));
+    void this.#showDue(connection);
+  }
+
+  async #showDue(connection: Connection): Promise<void> {
+    const { exit } = connection;
+    const due = this.#due.get(connection) ?? new Map<string, ProgressPayload>();
+    while (due.size > 0 && exit.open) {
+      await exit.drained();
+      for (const [key, { task_id, project_id }] of [...due].slice(0, AT_ONCE)) {
+        due.delete(key);
+        const latest = this.#latest.get(project_id)?.get(task_id);
+        if (latest) connection.show(latest.event);
+      }
+    }
+    this.#due.delete(connection);
   }
 
   #hear(project: string, text: string): void {
@@ -113,7 +148,7 @@ export class ProgressBoard {
       tasks.delete(task_id);
     }
     const event = this.options.outgoing(envelope);
-    tasks.set(task_id, { attempt, event, at: performance.now() });
+    tasks.set(task_id, { attempt, event, at: performance.now(), isComplete: progress_percent === 100 });
     const [oldest] = tasks.keys();
     if (tasks.size > MAX_TASKS && oldest !== undefined) tasks.delete(oldest);
     return event;
