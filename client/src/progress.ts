@@ -54,7 +54,6 @@ export interface WritableProgressStore extends ProgressStore {
 interface Task {
   shown: TaskProgress;
   motion: Motion;
-  eventId: string;
   /** The status change that says whether it ended. */
   statusAt: SequenceId;
 }
@@ -98,12 +97,12 @@ export function createProgressStore(agentOf: (agentId: string) => Agent | undefi
     return agent?.task_id === task_id ? agent : undefined;
   }
 
-  function update(progress: Progress, eventId: string, timestamp: string, nowMs: number): boolean {
+  function update(progress: Progress, timestamp: string, nowMs: number): boolean {
     const { task_id, progress_percent: percent, estimated_seconds_remaining: secondsRemaining } = progress;
     const known = tasks.get(task_id);
     memory.heard(task_id, nowMs);
     // A node says the newest one again to who comes back: neither the movement nor the countdown begins anew.
-    if (known && (known.eventId === eventId || isSame(known.shown, progress))) return false;
+    if (known && isSame(known.shown, progress)) return false;
 
     const status = known ? undefined : statusOf(progress);
     const isNewAttempt = known !== undefined && percent < known.motion.to;
@@ -113,7 +112,6 @@ export function createProgressStore(agentOf: (agentId: string) => Agent | undefi
       shown: { ...progress, timestamp, ...(ended && { ended }) },
       // The last update may come after the status: they take different roads.
       motion: ended ? settle(motion, nowMs) : motion,
-      eventId,
       statusAt: known?.statusAt ?? status?.sequence_id ?? SEQUENCE_START,
     };
     put(task, nowMs);
@@ -141,7 +139,7 @@ export function createProgressStore(agentOf: (agentId: string) => Agent | undefi
   function take(envelope: ViewerEnvelope, nowMs: number): boolean {
     switch (envelope.event_type) {
       case "PROGRESS_UPDATE":
-        return update(envelope.payload, envelope.event_id, envelope.timestamp, nowMs);
+        return update(envelope.payload, envelope.timestamp, nowMs);
       case "AGENT_STATUS_CHANGED": {
         const { agent_id, task_id, new_status } = envelope.payload;
         if (task_id === undefined || envelope.sequence_id === undefined) return false;
