@@ -36,6 +36,7 @@ export class ProgressPublisher {
   readonly #running = new RunningTasks((message) => this.#again(message));
   #subscription: Subscription | undefined;
   #closed = false;
+  #warned = false;
 
   constructor(options: ProgressOptions) {
     this.#options = options;
@@ -44,7 +45,10 @@ export class ProgressPublisher {
       send: ({ attempt, payload }) =>
         this.#publish({ attempt, envelope: stamp("PROGRESS_UPDATE", randomUUID(), payload) }),
     });
-    this.#outgoing = new Newest({ send: (outgoing) => this.#send(outgoing), refused });
+    this.#outgoing = new Newest({
+      send: (outgoing) => this.#send(outgoing),
+      refused: (error) => this.#refused(error),
+    });
   }
 
   /** @throws AgentwireError `BAD_REQUEST` */
@@ -85,8 +89,8 @@ export class ProgressPublisher {
       heard: (text) => this.#running.asked(projectOf(text)),
       // Nodes that came back before us have asked in vain.
       hears: () => this.#running.askedForAll(),
-      failed(error) {
-        if (isLasting(error)) refused(error);
+      failed: (error) => {
+        if (isLasting(error)) this.#refused(error);
       },
     });
   }
@@ -110,6 +114,13 @@ export class ProgressPublisher {
       connection.redis.publish?.(keys.progress(envelope.payload.project_id), JSON.stringify(message)),
       isNew && connection.redis.publish?.(keys.bus(envelope.event_type), busMessage(envelope)),
     ]);
+  }
+
+  /** `progress()` has returned long before: there is no caller to tell. Once, since each update is refused alike. */
+  #refused(error: Error): void {
+    if (this.#warned) return;
+    this.#warned = true;
+    process.emitWarning(`progress is not published, Redis refused: ${error.message}`, "AgentwireWarning");
   }
 }
 
@@ -138,9 +149,4 @@ function projectOf(text: string): string {
   } catch {
     return "";
   }
-}
-
-/** `progress()` has returned long before: there is no caller to tell. */
-function refused(error: Error): void {
-  process.emitWarning(`progress is not published, Redis refused: ${error.message}`, "AgentwireWarning");
 }
