@@ -19,6 +19,18 @@ export const limits = {
   subscriptionsPerSecond: 10,
   /** How deep objects and lists may be nested in what a client sends. */
   nesting: 32,
+  /** Bytes that one terminal publishes in a second. */
+  terminalBytesPerSecond: 1_048_576,
+  /** Bytes of a terminal that its worker keeps, for viewers who come later. */
+  terminalTailBytes: 262_144,
+  /** Bytes that are kept for a viewer who has paused its stream. */
+  pausedBytes: 1_048_576,
+  /** Terminals that one connection may have open. */
+  terminalsPerConnection: 20,
+  /** A worker, or a node that watches, that says nothing for this long is gone. */
+  terminalLeaseMs: 15_000,
+  /** How long it is known how a terminal has ended. */
+  terminalEndKeptMs: 300_000,
   /** How long updates of one task's progress are gathered into one. */
   progressBatchMs: 100,
   /** Tasks whose progress one process remembers. */

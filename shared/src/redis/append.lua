@@ -1,7 +1,7 @@
 -- Appends one durable event: the only way one is born. Atomic: all of it happened, or none.
 --
 -- KEYS  1 events stream   2 head   3 epoch   4 event id memory   5 agent hash   6 audience of the project
---       7 agents of the project   8 settings   9 bus lease
+--       7 agents of the project   8 settings   9 bus lease   10 project of the task, where there is one
 -- ARGV  1 agent_id   2 project_id   3 task_id ('' for none)   4 old_status as JSON ('' to fill it in)
 --       5 new_status   6 timestamp
 --       7, 8 entry data before and after the payload   9, 10 payload before and after old_status
@@ -15,7 +15,7 @@
 -- Returns {sequence_id, 0} when appended; {sequence_id, 1} for a repeated event_id: the first one's;
 --         {'', 2} when somebody else holds the bus lease. In the last two nothing was changed.
 
-local stream, head, epochKey, eventId, agent, audience, agents, settings, lease = unpack(KEYS)
+local stream, head, epochKey, eventId, agent, audience, agents, settings, lease, task = unpack(KEYS)
 local agentId, projectId, taskId, oldStatus, newStatus, timestamp = unpack(ARGV, 1, 6)
 
 if ARGV[21] ~= '' and redis.call('GET', lease) ~= ARGV[21] then
@@ -69,6 +69,7 @@ if taskId == '' then
   redis.call('HDEL', agent, 'task_id')
 else
   redis.call('HSET', agent, 'task_id', taskId)
+  redis.call('SET', task, projectId, 'PX', ARGV[18])
 end
 redis.call('PEXPIRE', agent, ARGV[18])
 redis.call('ZADD', agents, now, agentId)

@@ -76,6 +76,7 @@ export async function appendStatusChange(
       keys.projectAgents(project_id),
       keys.settings,
       keys.busLease,
+      ...(task_id === "" ? [] : [keys.task(task_id)]),
     ],
     [
       agent_id,

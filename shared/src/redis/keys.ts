@@ -3,6 +3,8 @@
  * that everything the scripts touch together lies in one slot.
  */
 export function redisKeys(prefix = "ws", busPrefix = "events:") {
+  // Named by those who were there before us; another prefix keeps another cluster apart.
+  const terminal = prefix === "ws" ? "terminal" : `${prefix}:terminal`;
   return {
     /** Stream: the log, and the stream of the Socket.IO streams adapter. */
     events: `${prefix}:events`,
@@ -54,6 +56,19 @@ export function redisKeys(prefix = "ws", busPrefix = "events:") {
     progressReports: `${prefix}:progress:reports`,
     /** Channel: `{project_id}`, asked by a node that begins to watch it: who has running tasks there says them again. */
     progressAsked: `${prefix}:progress:asked`,
+    /** String, expires: the project of a task. */
+    task: (taskId: string) => `${prefix}:task:${taskId}`,
+    /**
+     * Hash `project_id, agent_id, attempt`, and once it has ended `ended` ("1"), `offset`, `exit_code?`, `reason?`: a
+     * terminal. It expires 15 s after its worker was last heard of, and 5 minutes after its end.
+     */
+    terminal: (taskId: string) => `${prefix}:terminal:${taskId}`,
+    /** String, expires 15 s after a node last said that somebody watches this terminal. */
+    terminalWatched: (taskId: string) => `${prefix}:terminal:watched:${taskId}`,
+    /** Channels of one terminal: what it writes, what its worker is told, and one answer about what it wrote before. */
+    terminalOutput: (taskId: string) => `${terminal}:output:${taskId}`,
+    terminalControl: (taskId: string) => `${terminal}:control:${taskId}`,
+    terminalTail: (request: string) => `${prefix}:terminal:tail:${request}`,
     /** Channel: places for connections, between nodes. */
     slotNotices: `${prefix}:slots`,
     /** Stream of the operators' namespace, bounded, and what its adapter puts before its channels. */
