@@ -5,8 +5,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 export const DEMO_PROJECT = "demo";
 
 /**
- * Agents that do real work again and again, each through `agentwire run`: what the viewer sees is what these commands
- * really did. `flaky` fails when it ends in an odd second.
+ * Agents that do real work again and again, most through `agentwire run`: what the viewer sees is what these commands
+ * really did. `flaky` fails when it ends in an odd second. `packer` is a program with the emitter in it, which a command
+ * is not: so it can say how far it is.
  * @param {string} root
  * @param {string} folder
  */
@@ -30,6 +31,12 @@ function agents(root, folder) {
       pauseMs: 3000,
       command: ["sh", "-c", "sleep 2; exit $(($(date +%s) % 2))"],
     },
+    {
+      agent: "packer",
+      task: "pack",
+      pauseMs: 8000,
+      worker: [join(root, "scripts/demo-packer.mjs"), join(root, "node_modules")],
+    },
   ];
 }
 
@@ -43,10 +50,11 @@ export function startDemo(processes, { root, folder, env }) {
   const running = new Set();
 
   /** @param {ReturnType<typeof agents>[number]} agent */
-  const work = async ({ agent, task, pauseMs, command }) => {
+  const work = async ({ agent, task, pauseMs, command = [], worker }) => {
     for (let round = 1; !over.signal.aborted; round++) {
       const about = ["--agent", agent, "--project", DEMO_PROJECT, "--task", `${task}-${round}`];
-      const args = [join(root, "emitter/bin/agentwire.js"), "run", ...about, "--", ...command];
+      const run = [join(root, "emitter/bin/agentwire.js"), "run", ...about, "--", ...command];
+      const args = worker ? [...worker, ...about] : run;
       const child = processes.start(process.execPath, args, { cwd: root, env, stdio: "ignore" });
       running.add(child);
       await once(child, "exit");

@@ -3,6 +3,8 @@ import { readAddress } from "./address.js";
 import { createAgentsTable } from "./agents-table.js";
 import { byId, element, write } from "./elements.js";
 import { createEventList } from "./event-list.js";
+import { onFrame } from "./frames.js";
+import { createTasksList } from "./tasks-list.js";
 import { replayInWords, stateInWords } from "./words.js";
 
 // The token and the nodes stand in the fragment: another fragment is another page.
@@ -24,6 +26,7 @@ function watch(token, nodes) {
   const client = createClient({ urls: nodes, token });
   const table = createAgentsTable();
   const events = createEventList();
+  const tasks = createTasksList(client.progress);
   const nodeItems = nodes.map((url) => element("li", { "data-url": url, text: new URL(url).host }));
   byId("nodes").replaceChildren(...nodeItems);
 
@@ -36,21 +39,18 @@ function watch(token, nodes) {
   onState(client.state);
 
   // A thousand events in a second are painted sixty times, not a thousand.
-  let painting = "idle";
-  const paint = () => {
-    painting = "idle";
+  const paintSoon = onFrame(() => {
     table.show(client.agents.getSnapshot());
     write(byId("received"), client.counts.delivered.toLocaleString("en"));
     write(byId("repeats"), client.counts.repeats.toLocaleString("en"));
-  };
-  const paintSoon = () => {
-    if (painting === "idle") requestAnimationFrame(paint);
-    painting = "asked";
-  };
+  });
   client.agents.subscribe(paintSoon);
+  const paintTasks = onFrame(tasks.paint);
+  client.progress.subscribe(paintTasks);
   setInterval(() => {
     table.tick();
     paintSoon();
+    paintTasks();
   }, 1000);
 
   client.on("AGENT_STATUS_CHANGED", (envelope) => events.add(envelope));

@@ -29,3 +29,12 @@ export function ago(timestamp, now = Date.now()) {
   if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h`;
   return `${Math.floor(seconds / 86_400)} d`;
 }
+
+/** An estimate of the remaining seconds, in the largest unit that fits; nothing while it is unknown. */
+export function remaining(seconds) {
+  if (seconds === null) return "";
+  if (seconds === 0) return "any moment";
+  if (seconds <= 60) return `${Math.ceil(seconds)} s left`;
+  if (seconds <= 3600) return `${Math.ceil(seconds / 60)} min left`;
+  return `${Math.ceil(seconds / 3600)} h left`;
+}

@@ -4,6 +4,7 @@ import type { ViewerEvent } from "./events.js";
 import { createHandlers, type Handler } from "./handlers.js";
 import type { TokenSource } from "./handshake.js";
 import { createListeners, type Unsubscribe } from "./listeners.js";
+import { createProgressStore, type ProgressStore } from "./progress.js";
 import { createSequence } from "./sequence.js";
 import type { ConnectionState } from "./state.js";
 import { type AgentStore, createStore } from "./store.js";
@@ -25,6 +26,8 @@ export interface AgentwireClient {
   readonly state: ConnectionState;
   onState(listener: (state: ConnectionState) => void): Unsubscribe;
   readonly agents: AgentStore;
+  /** The tasks that are under way. */
+  readonly progress: ProgressStore;
   /** Durable events handed to the application, and repeats that were not. */
   readonly counts: { readonly delivered: number; readonly repeats: number };
   /**
@@ -44,6 +47,7 @@ export interface AgentwireClient {
 export function createClient({ urls, token, filters = {} }: ClientOptions): AgentwireClient {
   const sequence = createSequence();
   const agents = createStore();
+  const progress = createProgressStore(agents.get);
   const handlers = createHandlers();
   const states = createListeners<ConnectionState>();
   const counts = { delivered: 0, repeats: 0 };
@@ -59,9 +63,13 @@ export function createClient({ urls, token, filters = {} }: ClientOptions): Agen
         counts.repeats += 1;
         return;
       }
-      if (verdict === "restart") agents.restart();
+      if (verdict === "restart") {
+        agents.restart();
+        progress.restart();
+      }
       if (envelope.sequence_id !== undefined) counts.delivered += 1;
       agents.apply(envelope);
+      progress.apply(envelope);
       if (envelope.event_type === "READY") intent.connected(envelope.payload.filters);
       handlers.deliver(envelope);
     },
@@ -80,6 +88,7 @@ export function createClient({ urls, token, filters = {} }: ClientOptions): Agen
     },
     onState: states.add,
     agents,
+    progress,
     get counts() {
       return { ...counts };
     },

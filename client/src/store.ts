@@ -66,10 +66,6 @@ export function createStore(): WritableAgentStore {
     changed();
   }
 
-  const matches = ({ agent_ids, project_ids }: Filters, agent: Agent): boolean =>
-    (agent_ids.length === 0 || agent_ids.includes(agent.agent_id)) &&
-    (project_ids.length === 0 || project_ids.includes(agent.project_id));
-
   return {
     get: (agentId) => agents.get(agentId),
     getSnapshot() {
@@ -101,4 +97,15 @@ export function createStore(): WritableAgentStore {
       }
     },
   };
+}
+
+/** Whether filters let something of this agent pass. */
+export function matches(
+  { agent_ids, project_ids }: Filters,
+  { agent_id, project_id }: Pick<Agent, "agent_id" | "project_id">,
+): boolean {
+  return (
+    (agent_ids.length === 0 || agent_ids.includes(agent_id)) &&
+    (project_ids.length === 0 || project_ids.includes(project_id))
+  );
 }

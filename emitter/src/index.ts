@@ -1,20 +1,25 @@
 import { AgentwireError, type StatusChange } from "@agentwire/shared";
-import { type Appended, redisKeys, type ScriptRunner } from "@agentwire/shared/redis";
-import { borrowConnection, openConnection } from "./connection.js";
+import { type Appended, redisKeys } from "@agentwire/shared/redis";
+import { borrowConnection, openConnection, type RedisClient } from "./connection.js";
 import { Order } from "./order.js";
+import { batchMsOf, ProgressPublisher } from "./progress.js";
 import { agentStatus } from "./status.js";
+import { openTask, type Task, type TaskSubject } from "./task.js";
 
 export { AgentwireError, type StatusChange } from "@agentwire/shared";
 export type { Appended } from "@agentwire/shared/redis";
 export { PublishError } from "./errors.js";
+export type { Task, TaskReport, TaskSubject } from "./task.js";
 
 export interface EmitterOptions {
   /** An ioredis client (it stays yours and is not closed), or a URL. */
-  redis: ScriptRunner | string;
+  redis: RedisClient | string;
   /** Of the keys; default `WS_KEY_PREFIX`, or `ws`. The nodes must have the same. */
   keyPrefix?: string;
   /** Of the bus channels; default `EVENT_BUS_PREFIX`, or `events:`. */
   busPrefix?: string;
+  /** How long a task's progress is gathered into one update, 0 to 60,000; default `WS_PROGRESS_BATCH_MS`, or 100. */
+  progressBatchMs?: number;
 }
 
 export interface Emitter {
@@ -26,19 +31,30 @@ export interface Emitter {
    * @throws PublishError `UNAVAILABLE`: not confirmed; repeat with the error's `event_id`
    */
   agentStatus(change: StatusChange): Promise<Appended>;
-  /** Waits for publishes under way (a second at most), then closes the connection if it is our own. */
+  /**
+   * What says how far a task is. The same task may be asked for again.
+   *
+   * @throws AgentwireError `INVALID_EVENT`, naming the field; `BAD_REQUEST` when the `redis` given cannot `publish`
+   */
+  task(subject: TaskSubject): Task;
+  /**
+   * Waits for publishes under way, and for the newest progress of each task, a second at most, then closes the
+   * connection if it is our own.
+   */
   close(): Promise<void>;
 }
 
-/** @throws AgentwireError `BAD_REQUEST` when `redis` is a string and not a Redis URL */
+/** @throws AgentwireError `BAD_REQUEST` when `redis` is a string and not a Redis URL, or a setting is not valid */
 export function createEmitter(options: EmitterOptions): Emitter {
   const { redis } = options;
   // As for the nodes, an empty variable counts as absent.
   const keyPrefix = options.keyPrefix ?? (process.env.WS_KEY_PREFIX || undefined);
   const busPrefix = options.busPrefix ?? (process.env.EVENT_BUS_PREFIX || undefined);
+  const batchMs = batchMsOf(options.progressBatchMs ?? (process.env.WS_PROGRESS_BATCH_MS || undefined));
   const connection = typeof redis === "string" ? openConnection(redis) : borrowConnection(redis);
   const keys = redisKeys(keyPrefix, busPrefix);
   const order = new Order();
+  const progress = new ProgressPublisher({ connection, keys, batchMs });
   const underWay = new Set<Promise<unknown>>();
   let closed: Promise<void> | undefined;
 
@@ -52,10 +68,14 @@ export function createEmitter(options: EmitterOptions): Emitter {
   return {
     async agentStatus(change) {
       if (closed) throw new AgentwireError("UNAVAILABLE", "the emitter is closed");
-      return track(agentStatus(connection, keys, order, change));
+      progress.statusChanges(change);
+      const appended = await track(agentStatus(connection, keys, order, change));
+      progress.statusChanged(change);
+      return appended;
     },
+    task: (subject) => openTask(progress, subject),
     close() {
-      closed ??= Promise.allSettled(underWay).then(() => connection.close());
+      closed ??= Promise.allSettled([...underWay, progress.close()]).then(() => connection.close());
       return closed;
     },
   };

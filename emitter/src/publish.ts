@@ -69,6 +69,6 @@ export async function publishConfirmed<T>(publish: Publish<T>): Promise<T> {
 }
 
 /** An error that Redis itself answered, and would answer again. */
-function isLasting(error: unknown): error is Error {
+export function isLasting(error: unknown): error is Error {
   return error instanceof Error && error.name === "ReplyError" && !PASSING.test(error.message);
 }

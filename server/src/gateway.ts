@@ -23,6 +23,7 @@ import { Share } from "./gate/share.js";
 import { SlidingLog } from "./gate/window.js";
 import { Bus } from "./ingest/bus.js";
 import { BusLease } from "./ingest/bus-lease.js";
+import { ProgressIntake } from "./ingest/progress-intake.js";
 import { publishRoute } from "./ingest/publish.js";
 import { refuseRoot, serveAgents } from "./node/agents.js";
 import { Expiry } from "./node/expiry.js";
@@ -30,6 +31,7 @@ import { Hub } from "./node/hub.js";
 import { Idle } from "./node/idle.js";
 import { createJoin } from "./node/join.js";
 import { Presence } from "./node/presence.js";
+import { ProgressBoard } from "./node/progress.js";
 import { Rights } from "./node/rights.js";
 import { BEAT_MS, Uptime } from "./node/uptime.js";
 import { type Opened, Visits } from "./node/visits.js";
@@ -45,6 +47,7 @@ import { createAdminAdapter } from "./redis/admin-adapter.js";
 import { AdminLogins } from "./redis/admin-logins.js";
 import { AuditLog } from "./redis/audit-log.js";
 import { connectRedis } from "./redis/clients.js";
+import { Live } from "./redis/live.js";
 import { Marker } from "./redis/marker.js";
 import { Notices } from "./redis/notices.js";
 import { Shares } from "./redis/share.js";
@@ -172,10 +175,21 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     ended: (outcome) => metrics.replay(outcome),
     failed: ({ id }, error) => logger.warn({ connection_id: id, err: String(error) }, "join interrupted"),
   });
+  const live = new Live(redis.live, warn("live channel not heard"));
+  const progress = new ProgressBoard({
+    watch: (project, heard, listening) => live.watch(keys.progress(project), heard, listening),
+    unwatch: (project) => live.unwatch(keys.progress(project)),
+    ask: (project_id) =>
+      void notices.publish(keys.progressAsked, { project_id }).catch(warn("progress not asked for")),
+    outgoing,
+    listenersIn: (rooms) => hub.listenersIn(rooms),
+    onBad: warn("progress not understood"),
+  });
   const hub = new Hub({
     outgoing,
     join,
     onArrival: () => share.arrive(),
+    progress,
     onRefill(because, connections) {
       if (connections === 0) return;
       metrics.refill(because);
@@ -226,6 +240,16 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     append: (change) => appendStatusChange(commands, keys, change, lease.holder),
     logger,
   });
+  const intake = new ProgressIntake({
+    keys,
+    isHolder: () => lease.held,
+    listen: (channel, heard) => live.watch(channel, heard, () => {}),
+    deafen: (channel) => live.unwatch(channel),
+    publish: (channel, text) => commands.publish(channel, text),
+    batchMs: config.WS_PROGRESS_BATCH_MS,
+    maxBytes: config.WS_MAX_MESSAGE_BYTES,
+    logger,
+  });
   const app = express()
     .disable("x-powered-by")
     .use(healthRoutes(() => uptime.state.name))
@@ -235,6 +259,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
         refuse: answerRequest,
         maxBytes: config.WS_MAX_MESSAGE_BYTES,
         append: (change) => appendStatusChange(commands, keys, change),
+        report: (report) => intake.report(report),
         logger,
       }),
     )
@@ -341,6 +366,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
   rights.start();
   expiry.start();
   idle.start();
+  intake.start();
   return {
     port,
     adminPort: admin.port,
@@ -351,6 +377,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
       rights.stop();
       expiry.stop();
       idle.stop();
+      intake.stop();
       for (const { connection } of visits) connection.close(true);
       await Promise.allSettled([
         presence.emptied(),

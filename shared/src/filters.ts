@@ -69,6 +69,13 @@ export function filterable({ event_type, payload }: { event_type: string; payloa
   return { event_type, agent_id: "", project_id: "", ...payload };
 }
 
+/** Whether these let progress pass, of some task. */
+export function progressPasses({ event_types }: Filters): boolean {
+  return (
+    event_types.length === 0 || event_types.some((name) => eventTypes[name]?.event === "PROGRESS_UPDATE")
+  );
+}
+
 export function matches(filters: Filters, event: Filterable): boolean {
   const { agent_ids, project_ids, event_types } = filters;
   if (agent_ids.length > 0 && !agent_ids.includes(event.agent_id)) return false;

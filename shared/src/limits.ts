@@ -19,6 +19,10 @@ export const limits = {
   subscriptionsPerSecond: 10,
   /** How deep objects and lists may be nested in what a client sends. */
   nesting: 32,
+  /** How long updates of one task's progress are gathered into one. */
+  progressBatchMs: 100,
+  /** Tasks whose progress one process remembers. */
+  progressTasks: 10_000,
   /** Messages that one connection gets in any second; CRITICAL and control come on top. */
   messagesPerSecond: 100,
   /** Messages that all connections of a cluster together get in any second. */

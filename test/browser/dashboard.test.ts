@@ -125,6 +125,39 @@ describe("the demo page", () => {
     expect(errors).to.deep.equal([]);
   });
 
+  it("[D28] shows how far a task is, moving and never back, and goes on after kill -9", async () => {
+    const cluster = await startCluster({ nodes: 2, settings: { CORS_ORIGINS: "*" } });
+    const { page, errors } = await open(addressOf(cluster, token("user-1", ["p1"])));
+    await reads(page, "#state", "live");
+    const task = cluster.worker().task({ task_id: "t1", agent_id: "a1", project_id: "p1" });
+    const bar = '#tasks li[data-task-id="t1"] progress';
+    const shown = () => page.$eval(bar, (element) => (element as HTMLProgressElement).value);
+    const reaches = (percent: number) =>
+      until(`the bar stands at ${percent}`, async () => (await shown()) === percent);
+
+    task.progress({ current_step: 1, total_steps: 20, message: "the first" });
+    await reads(page, "#running", "1 running");
+    await reaches(5);
+    const seen: number[] = [];
+    for (let step = 2; step <= 10; step++) {
+      task.progress({ current_step: step, total_steps: 20 });
+      await until("it moves", async () => {
+        seen.push(await shown());
+        return (seen.at(-1) as number) > (step - 1) * 5;
+      });
+    }
+    await reaches(50);
+    expect(seen).to.deep.equal([...seen].sort((a, b) => a - b));
+    expect(Math.max(...seen)).to.be.at.most(50);
+
+    await cluster.node(1).kill();
+    await reads(page, "#node", "node-2");
+    expect(await shown()).to.equal(50);
+    task.progress({ current_step: 20, total_steps: 20, message: "the last" });
+    await reaches(100);
+    expect(errors).to.deep.equal([]);
+  });
+
   it("[D12] says why a node refuses, and does not ask again", async () => {
     const cluster = await startCluster({ nodes: 2, settings: { CORS_ORIGINS: "*" } });
     const foreign = token("user-1", ["p1"], { secret: "another-secret-0123456789abcdef0123" });

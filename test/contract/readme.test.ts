@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { redisKeys } from "@agentwire/shared/redis";
 import { expect } from "chai";
 import { settings } from "../../server/src/config.js";
 import { startCluster } from "../harness/cluster.js";
@@ -155,21 +156,31 @@ describe("README's programs", () => {
         .replaceAll("http://localhost:8081", cluster.node(2).url),
     );
     const env = { REDIS_URL: cluster.redis.url, TOKEN: token("user-1", ["demo"]) };
-    const start = (imports: string) => {
-      const program = programs.find((text) => text.includes(`from "${imports}"`));
-      if (!program) throw new Error(`README has no program with ${imports}`);
+    /** The program with all of these words. */
+    const start = (...words: string[]) => {
+      const [program, ...more] = programs.filter((text) => words.every((word) => text.includes(word)));
+      if (!program || more.length > 0) throw new Error(`README has not one program with ${words}`);
       return run(program, env);
     };
+    const progress = cluster.redis.client();
+    const steps: unknown[] = [];
+    progress.on("message", (_, text) => {
+      steps.push(JSON.parse(text).envelope.payload.current_step);
+    });
+    await progress.subscribe(redisKeys().progress("demo"));
 
-    const stock = start("socket.io-client");
-    const ours = start("@agentwire/client");
+    const stock = start('from "socket.io-client"');
+    const ours = start('from "@agentwire/client"');
     await Promise.all([
       stock.says("node-1 recovered: false"),
       stock.says("0 agents"),
       ours.says("live node-1"),
     ]);
-    const worker = start("@agentwire/emitter");
+    const worker = start('from "@agentwire/emitter"', "agentStatus(");
+    const task = start('from "@agentwire/emitter"', ".progress(");
     expect(await worker.exited).to.deep.equal([0, null]);
+    expect(await task.exited).to.deep.equal([0, null]);
+    await until("the last step", () => steps.at(-1) === 20);
     await Promise.all([worker.says("duplicate: false"), stock.says("me stuck"), ours.says("me stuck")]);
 
     await cluster.node(1).kill();

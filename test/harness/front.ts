@@ -6,7 +6,7 @@ import type { NodeProcess } from "./node.js";
  * An address in front of the cluster, as a load balancer gives it: each new connection goes to the preferred node, or
  * to the next one that lives. Bytes are passed on as they come.
  */
-export async function openFront(nodes: NodeProcess[], first: number) {
+export async function openFront(nodes: Pick<NodeProcess, "alive" | "port">[], first: number) {
   let preferred = first;
   const open = new Set<Socket>();
   const clients = new Set<Socket>();

@@ -102,6 +102,10 @@ const bad: Record<keyof typeof settings, [value: string, about: string][]> = {
     ["1/s", "a whole number"],
   ],
   WS_RATE_LIMIT_GLOBAL: [["100000001", "at most 100000000"]],
+  WS_PROGRESS_BATCH_MS: [
+    ["-1", "whole number"],
+    ["60001", "at most 60000"],
+  ],
   WS_QUEUE_TTL: [["0", "at least 1"]],
   WS_SEND_BUFFER_SIZE: [["0", "at least 1"]],
   WS_SEND_BUFFER_BYTES: [["1023", "at least 1024"]],
@@ -146,6 +150,7 @@ describe("settings", () => {
       WS_MAX_REPLAY_MESSAGES: 1000,
       WS_RATE_LIMIT_PER_CONNECTION: 100,
       WS_RATE_LIMIT_GLOBAL: 10_000,
+      WS_PROGRESS_BATCH_MS: 100,
       WS_QUEUE_TTL: 5,
       WS_SEND_BUFFER_SIZE: 100,
       WS_SEND_BUFFER_BYTES: 1_048_576,

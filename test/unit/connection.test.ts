@@ -56,6 +56,10 @@ class Recorder implements Exit {
     this.drop = listener;
   }
   withdraw(): void {}
+  onStale(): void {}
+  show(event: Outgoing): void {
+    this.sent.push(id(event));
+  }
 }
 
 const id = ({ envelope }: Outgoing) => envelope.sequence_id as string;

@@ -990,6 +990,7 @@ class Node {
       join,
       onArrival: () => {},
       onRefill: () => {},
+      progress: { watch() {}, unwatch() {}, ended() {} },
     };
     this.#hub = new Hub(options);
     this.#hub.continuity.epoch = "now";

@@ -395,7 +395,8 @@ class Node {
       handledUpTo: () => this.#hub.last,
       failed: (_, error) => this.broken.push(String(error)),
     });
-    this.#hub = new Hub({ outgoing, join, onArrival: () => {}, onRefill: () => {} });
+    const progress = { watch() {}, unwatch() {}, ended() {} };
+    this.#hub = new Hub({ outgoing, join, onArrival: () => {}, onRefill: () => {}, progress });
     this.#hub.continuity.epoch = "now";
     this.#hub.add(this.#connection, { name: "first" });
   }
@@ -569,7 +570,13 @@ describe("rights that change, whatever the connection does at that moment", () =
     const none = { agent_ids: [], project_ids: [], event_types: [] };
     const connection = new Listening("c1", "anna", new Set(["p1", "p2"]), none, "now", "0-0", exit);
     const outgoing = (envelope: Envelope) => new Frame(AGENTS_NAMESPACE, envelope);
-    const hub = new Hub({ outgoing, join: async () => {}, onArrival: () => {}, onRefill: () => {} });
+    const hub = new Hub({
+      outgoing,
+      join: async () => {},
+      onArrival: () => {},
+      onRefill: () => {},
+      progress: { watch() {}, unwatch() {}, ended() {} },
+    });
     hub.continuity.epoch = "now";
     hub.add(connection, { name: "first" });
     let n = 0;

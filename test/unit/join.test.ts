@@ -19,6 +19,8 @@ const exitTo = (exit: Partial<Exit>): Exit => ({
   drained: async () => {},
   onBehind: () => {},
   withdraw: () => {},
+  onStale: () => {},
+  show: () => {},
   ...exit,
 });
 

@@ -47,6 +47,11 @@ export class Exit {
     this.outbox.send(event, "live");
   }
 
+  /** A live event that is not of the log. */
+  show(event: Frame): void {
+    this.outbox.send(event, "live");
+  }
+
   /** An event of a replay: no limit counts it, and it is not dropped. */
   replay(event: Frame): void {
     this.outbox.send(event, "free");
@@ -85,6 +90,10 @@ export class Exit {
 
   onBehind(listener: (at: SequenceId, reason: Reason) => void): void {
     this.outbox.onBehind = listener;
+  }
+
+  onStale(listener: (event: Frame) => void): void {
+    this.outbox.onStale = listener;
   }
 }
 

@@ -61,6 +61,8 @@ export class Outbox implements Waiter {
   #shortUntil = Number.NEGATIVE_INFINITY;
   /** Told when a live `log` event was dropped: from this position on a refill must bring them. */
   onBehind: (at: SequenceId, reason: Reason) => void = () => {};
+  /** Told of a `state` message that was dropped, and gave way to no newer one of its task. */
+  onStale: (frame: Frame) => void = () => {};
 
   constructor(
     private readonly line: OutboxLine,
@@ -255,6 +257,7 @@ export class Outbox implements Waiter {
   #drop({ frame, before, arrival }: Waiting, reason: Reason, merged: boolean): void {
     this.counters.dropped[reason][frame.delivery]++;
     if (merged) this.counters.merged++;
+    else if (frame.delivery === "state") this.onStale(frame);
     if (frame.delivery !== "log") return;
     this.#cut = Math.min(this.#cut, arrival);
     this.#missedBecause = reason;

@@ -1,9 +1,10 @@
-import { createHash, timingSafeEqual } from "node:crypto";
-import { AgentwireError, type Refusal, refusal } from "@agentwire/shared";
+import { createHash, randomUUID, timingSafeEqual } from "node:crypto";
+import { AgentwireError, type ProgressReport, type Refusal, refusal } from "@agentwire/shared";
 import { type Appended, parseStatusChange } from "@agentwire/shared/redis";
 import express, { type ErrorRequestHandler, type RequestHandler, type Response, type Router } from "express";
 import type { Logger } from "pino";
 import { z } from "zod";
+import { parseProgressReport } from "./progress-message.js";
 
 export const PUBLISH_PATH = "/api/v1/internal/ws/publish";
 
@@ -13,12 +14,14 @@ export interface PublishOptions {
   refuse(res: Response, refusal: Refusal): void;
   maxBytes: number;
   append(change: ReturnType<typeof parseStatusChange>): Promise<Appended>;
+  /** Says how far a task is. It stands in no log. */
+  report(report: ProgressReport): Promise<void>;
   logger: Logger;
 }
 
 /** The ids stand beside the payload; in the payload they may be repeated, but not contradicted. */
 const Body = z.object({
-  event_type: z.literal("AGENT_STATUS_CHANGED"),
+  event_type: z.enum(["AGENT_STATUS_CHANGED", "PROGRESS_UPDATE"]),
   agent_id: z.unknown().optional(),
   project_id: z.unknown().optional(),
   task_id: z.unknown().optional(),
@@ -26,8 +29,18 @@ const Body = z.object({
   payload: z.record(z.string(), z.unknown()),
 });
 
-/** `POST /api/v1/internal/ws/publish`: one durable event from a service that has a key. 202 means: it is in the log. */
-export function publishRoute({ serviceKeys, refuse, maxBytes, append, logger }: PublishOptions): Router {
+/**
+ * `POST /api/v1/internal/ws/publish`: one event from a service that has a key. 202 means: it is in the log; of progress,
+ * that it is on its way.
+ */
+export function publishRoute({
+  serviceKeys,
+  refuse,
+  maxBytes,
+  append,
+  report,
+  logger,
+}: PublishOptions): Router {
   // Keys are compared by their digests: those are of one length, and take the same time whatever is wrong.
   const digest = (text: string) => createHash("sha256").update(text).digest();
   const known = serviceKeys.map(digest);
@@ -42,9 +55,12 @@ export function publishRoute({ serviceKeys, refuse, maxBytes, append, logger }: 
   };
 
   const publish: RequestHandler = async (req, res) => {
-    const change = parseStatusChange(changeOf(req.body));
-    const appended = await append(change);
-    res.status(202).json(appended);
+    const { event_type, ...said } = eventOf(req.body);
+    if (event_type === "PROGRESS_UPDATE") {
+      await report(parseProgressReport(said));
+      const { event_id = randomUUID() } = said;
+      res.status(202).json({ event_id, sequence_id: null, duplicate: false });
+    } else res.status(202).json(await append(parseStatusChange(said)));
   };
 
   const onError: ErrorRequestHandler = (error, req, res, _next) => {
@@ -64,13 +80,13 @@ export function publishRoute({ serviceKeys, refuse, maxBytes, append, logger }: 
     .use(onError);
 }
 
-function changeOf(body: unknown): unknown {
+function eventOf(body: unknown): Record<string, unknown> & { event_type: string } {
   const parsed = Body.safeParse(body);
   if (!parsed.success) {
     const fields = parsed.error.issues.map((issue) => `${issue.path.join(".") || "body"}: ${issue.message}`);
     throw new AgentwireError("INVALID_EVENT", fields.join("; "));
   }
-  const { payload, event_type: _, ...ids } = parsed.data;
+  const { payload, event_type, ...ids } = parsed.data;
   for (const [name, value] of Object.entries(ids)) {
     if (name in payload && value !== undefined && payload[name] !== value) {
       throw new AgentwireError("INVALID_EVENT", `${name}: differs from payload.${name}`);
@@ -78,6 +94,7 @@ function changeOf(body: unknown): unknown {
   }
   return {
     ...payload,
+    event_type,
     ...Object.fromEntries(Object.entries(ids).filter(([, value]) => value !== undefined)),
   };
 }

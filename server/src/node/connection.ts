@@ -31,6 +31,8 @@ export interface Exit<E extends Outgoing = Outgoing> {
   readonly waiting: number;
   send(event: E, before: SequenceId): void;
   overtake(event: E): void;
+  /** An event that is not of the log, and has no place in its order. */
+  show(event: E): void;
   replay(event: E): void;
   refill(event: E, pace: Pace): void;
   miss(event: E): void;
@@ -40,6 +42,8 @@ export interface Exit<E extends Outgoing = Outgoing> {
   drained(): Promise<void>;
   /** Calls `listener` when an event was dropped: nothing of the log after `at` leaves until it is replayed. */
   onBehind(listener: (at: SequenceId, reason: string) => void): void;
+  /** Calls `listener` when a `state` event was dropped and no newer one of its task waits. */
+  onStale(listener: (event: E) => void): void;
   /** Forgets what waits and may not be sent any more. */
   withdraw(maySend: (event: E) => boolean): void;
 }
@@ -81,6 +85,8 @@ export class Connection {
   lastSent: SequenceId = SEQUENCE_START;
   /** Called when history must be read to bring what the gate dropped. */
   onBehind: () => void = () => {};
+  /** Called when the newest state of a task did not reach the client. */
+  onStale: (event: Outgoing) => void = () => {};
 
   constructor(
     readonly id: string,
@@ -96,6 +102,7 @@ export class Connection {
     this.#projects = projects;
     this.#filters = filters;
     this.#wantsAll = letsAllPass(filters);
+    exit.onStale((event) => this.onStale(event));
     exit.onBehind((at, reason) => this.#dropped(at, reason === "backpressure" ? "free" : "limited"));
   }
 
@@ -175,6 +182,11 @@ export class Connection {
       this.fallBehind(this.position);
       this.#miss(event);
     }
+  }
+
+  /** Takes how far a task is. It has no place in the log: whatever is being read, it goes out as it comes. */
+  show(event: Outgoing): void {
+    if (this.wants(event.about)) this.exit.show(event);
   }
 
   /** Sends an event from history if it is new here and wanted. */

@@ -3,6 +3,7 @@ import type { Connection, Outgoing } from "./connection.js";
 import { Continuity } from "./continuity.js";
 import type { Start } from "./join.js";
 import { Listeners } from "./listeners.js";
+import type { ProgressBoard } from "./progress.js";
 
 /** A durable event as the stream hands it over. */
 export interface Entry {
@@ -18,6 +19,8 @@ export interface HubOptions {
   join(connection: Connection, start: Start): Promise<void>;
   /** Called when a connection has come, before anything is read for it. */
   onArrival(): void;
+  /** Told who is here and hears what, and of each event of the log. */
+  progress: Pick<ProgressBoard, "watch" | "unwatch" | "ended">;
   /** Says that live delivery had a hole, and for how many connections it is being filled. */
   onRefill(because: string, connections: number): void;
 }
@@ -41,6 +44,7 @@ export class Hub {
     this.options.onArrival();
     connection.onBehind = () => void this.options.join(connection, { name: "resume" });
     void this.options.join(connection, start);
+    this.options.progress.watch(connection);
   }
 
   remove(id: string): void {
@@ -48,6 +52,12 @@ export class Hub {
     if (!connection) return;
     this.connections.delete(id);
     this.#listeners.remove(connection);
+    this.options.progress.unwatch(connection);
+  }
+
+  /** Those in any of these rooms, each once. */
+  listenersIn(rooms: readonly string[]): Iterable<Connection> {
+    return this.#listeners.in(rooms);
   }
 
   /**
@@ -60,8 +70,7 @@ export class Hub {
     const after = here ? this.continuity.last : connection.position;
     if (here) connection.filterAfter(after, filters);
     else connection.filters = filters;
-    // One that left while it asked is not put back.
-    if (this.connections.has(connection.id)) this.#listeners.add(connection);
+    this.#listen(connection);
     // What a join has read already lacks the new rooms' events since its position: it reads again from there.
     if (!connection.live) connection.fallBehind(connection.position);
     return after;
@@ -71,7 +80,7 @@ export class Hub {
   renewRights(connection: Connection, projects: ReadonlySet<string>): void {
     this.#listeners.remove(connection);
     connection.projects = projects;
-    if (this.connections.has(connection.id)) this.#listeners.add(connection);
+    this.#listen(connection);
   }
 
   /** How far a connection has come: one that is live has everything that this node has handled. */
@@ -86,6 +95,7 @@ export class Hub {
     this.continuity.epoch = entry.epoch;
     this.continuity.last = entry.id;
     this.#deliver(entry);
+    this.options.progress.ended(entry.envelope);
   }
 
   /** A look at Redis found this; `head` and `epoch` are what stands there. */
@@ -100,6 +110,13 @@ export class Hub {
   /** Says something to every connection of this node. */
   tell<E extends EventType>(event_type: E, payload: PayloadOf<E>): void {
     for (const { exit } of this.connections.values()) exit.say(event_type, payload);
+  }
+
+  /** One that left meanwhile is not put back. */
+  #listen(connection: Connection): void {
+    if (!this.connections.has(connection.id)) return;
+    this.#listeners.add(connection);
+    this.options.progress.watch(connection);
   }
 
   #deliver({ rooms, envelope, prev }: Entry): void {

@@ -4,13 +4,14 @@ import type { Logger } from "pino";
 /**
  * - `commands` answers within a second or fails: nothing waits behind a Redis that is away
  * - `stream` belongs to the streams adapter, whose loops must outlive any outage: its commands wait
- * - `bus` and `notices` are in subscriber mode
+ * - `bus`, `notices` and `live` are in subscriber mode
  */
 export interface RedisClients {
   commands: Redis;
   stream: Redis;
   bus: Redis;
   notices: Redis;
+  live: Redis;
   close(): void;
 }
 
@@ -49,12 +50,14 @@ export function connectRedis(url: string, logger: Logger): RedisClients {
   stream.duplicate = (options) => follow(duplicate(options));
   const bus = follow(new Redis(url, shared));
   const notices = follow(new Redis(url, shared));
+  const live = follow(new Redis(url, shared));
 
   return {
     commands,
     stream,
     bus,
     notices,
+    live,
     close: () => {
       for (const redis of all) redis.disconnect();
     },

@@ -48,6 +48,12 @@ export function redisKeys(prefix = "ws", busPrefix = "events:") {
     audit: `${prefix}:audit`,
     /** Channel: `{user_id}` whose rights have changed. */
     accessChanged: `${prefix}:access:changed`,
+    /** Channel of one project: `ProgressMessage`s, only for nodes on which somebody watches it. */
+    progress: (projectId: string) => `${prefix}:progress:${projectId}`,
+    /** Channel: reports of workers that publish over HTTP, for the node that takes them in. */
+    progressReports: `${prefix}:progress:reports`,
+    /** Channel: `{project_id}`, asked by a node that begins to watch it: who has running tasks there says them again. */
+    progressAsked: `${prefix}:progress:asked`,
     /** Channel: places for connections, between nodes. */
     slotNotices: `${prefix}:slots`,
     /** Stream of the operators' namespace, bounded, and what its adapter puts before its channels. */

@@ -1,3 +1,4 @@
+import type { Envelope } from "../envelope.js";
 import type { Filters } from "../filters.js";
 import type { SequenceId } from "../sequence.js";
 
@@ -40,4 +41,11 @@ export interface SessionProgress {
   connection_id: string;
   last_sent: SequenceId;
   as_of: SequenceId;
+}
+
+/** On the channel of a project: the newest progress of one of its tasks. */
+export interface ProgressMessage {
+  /** Which try at the task it belongs to; a later one starts over. */
+  attempt: number;
+  envelope: Envelope<"PROGRESS_UPDATE">;
 }

@@ -6,6 +6,11 @@ export interface ScriptRunner {
   eval(source: string, keyCount: number, ...keysAndArguments: (string | number)[]): Promise<unknown>;
 }
 
+/** Any ioredis client, single or Cluster, has this too. */
+export interface Publisher {
+  publish(channel: string, message: string): Promise<unknown>;
+}
+
 export interface Script {
   source: string;
   sha: string;

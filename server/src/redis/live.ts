@@ -1,0 +1,53 @@
+import type { Redis } from "ioredis";
+
+interface Interest {
+  count: number;
+  listener(text: string): void;
+  onListening(): void;
+}
+
+/**
+ * Redis channels that this node listens to as long as somebody on it has an interest in them. What is said there is kept
+ * nowhere: who does not listen at that moment does not hear it.
+ */
+export class Live {
+  readonly #interests = new Map<string, Interest>();
+
+  constructor(
+    private readonly subscriber: Redis,
+    private readonly onError: (error: unknown) => void,
+  ) {
+    subscriber.on("message", (channel, text) => this.#interests.get(channel)?.listener(text));
+    let before = false;
+    subscriber.on("ready", () => {
+      // It subscribes again by itself; what was said meanwhile was missed.
+      if (before) for (const { onListening } of this.#interests.values()) onListening();
+      before = true;
+    });
+  }
+
+  /**
+   * One more has an interest in this channel.
+   * @param onListening called when this node listens, for the first interest only; again after each outage
+   */
+  watch(channel: string, listener: (text: string) => void, onListening: () => void): void {
+    const known = this.#interests.get(channel);
+    if (known) {
+      known.count++;
+      return;
+    }
+    const interest = { count: 1, listener, onListening };
+    this.#interests.set(channel, interest);
+    this.subscriber.subscribe(channel).then(() => {
+      if (this.#interests.get(channel) === interest) onListening();
+    }, this.onError);
+  }
+
+  /** One less. */
+  unwatch(channel: string): void {
+    const known = this.#interests.get(channel);
+    if (!known || --known.count > 0) return;
+    this.#interests.delete(channel);
+    this.subscriber.unsubscribe(channel).catch(this.onError);
+  }
+}
