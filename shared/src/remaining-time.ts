@@ -1,11 +1,10 @@
 /** How fast what was observed before is forgotten: per gap of the usual length it counts e^-1.25, 0.29 of before. */
 const FORGETTING = 1.25;
-/** After any gap, however short, it counts no more than this: so a pause of an hour is forgotten some time. */
-const KEPT_AT_MOST = 0.8;
 /** From one estimate to the next it at most doubles or halves, beyond the time that passed. */
 const CHANGE_AT_MOST = 2;
 /** While a task stands still, no less than this part of what was left when it stopped. */
 const LEFT_AT_LEAST = 1 / 4;
+/** What would take longer is said to take a year. */
 const LONGEST_S = 365 * 24 * 3600;
 
 /**
@@ -38,10 +37,10 @@ export class RemainingTime {
     // Nothing moved, or no time passed: this belongs to the gap that ends later.
     if (first || moved <= 0 || tookS <= 0) return;
 
-    const kept =
-      this.#gaps === 0 ? 0 : Math.min(Math.exp((-FORGETTING * tookS) / this.#usualGapS), KEPT_AT_MOST);
+    const kept = this.#gaps === 0 ? 0 : Math.exp((-FORGETTING * tookS) / this.#usualGapS);
     this.#moved = this.#moved * kept + moved;
     this.#tookS = this.#tookS * kept + tookS;
+    // Halved by each short gap, so that a pause of an hour does not stay the measure of what is forgotten.
     this.#usualGapS = this.#gaps === 0 ? tookS : (this.#usualGapS + tookS) / 2;
     this.#gaps++;
     this.#gapEnd = { percent, atMs };

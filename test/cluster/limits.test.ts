@@ -79,6 +79,9 @@ const waitOf = (ledger: Ledger, published: Published): number =>
 const median = (numbers: number[]): number =>
   [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] as number;
 
+/** Events that a refill reads at once. */
+const PAGE = 25;
+
 describe("limits", () => {
   it("[D20][D21] flooded with 500 events/s: CRITICAL ones come at once, others at 100/s, the rest is announced and refilled", async function () {
     this.timeout(60_000 + FLOOD_SECONDS * 10_000);
@@ -205,7 +208,10 @@ describe("limits", () => {
     for (const seconds of [5, 10]) {
       const counts = ledgers.map((ledger) => countBetween(ledger, from, from + seconds * 1000));
       const equal = counts.reduce((a, b) => a + b) / counts.length;
-      expect(Math.min(...counts), `${counts.join(" ")} after ${seconds} s`).to.be.at.least(0.8 * equal);
+      // While the others read theirs from Redis, one may send a page in one go.
+      expect(Math.min(...counts), `${counts.join(" ")} after ${seconds} s`).to.be.at.least(
+        0.9 * equal - PAGE,
+      );
     }
   });
 

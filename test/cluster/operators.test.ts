@@ -101,8 +101,6 @@ describe("the operators' door", () => {
     "an object as session": `{"sessionId":{},"username":"operator"}`,
     "an array as session, and the right password": JSON.stringify({ sessionId: ["x"], ...CREDENTIALS }),
     "a very long session": JSON.stringify({ sessionId: "x".repeat(65) }),
-    "names of the prototype":
-      '{"__proto__":{"username":"operator","password":"x"},"constructor":{"password":[]}}',
   };
   for (const [what, auth] of Object.entries(bad)) {
     it(`[D13] refuses ${what}, without a password check`, async () => {
@@ -112,8 +110,9 @@ describe("the operators' door", () => {
     });
   }
 
-  it("[D13] a CONNECT whose auth is no object ends that connection only", async () => {
-    for (const auth of ["[]", '"text"', "1", "null", "{"]) {
+  it("[D13] a CONNECT whose auth is no plain object ends that connection only", async () => {
+    const prototype = '{"__proto__":{"username":"operator","password":"x"},"constructor":{"password":[]}}';
+    for (const auth of ["[]", '"text"', "1", "null", "{", prototype]) {
       const { verdict, closed } = await connectTo(admin(), "/admin", { auth });
       expect([auth, verdict?.type === "0"]).to.deep.equal([auth, false]);
       expect([auth, closed || verdict?.type === "4"]).to.deep.equal([auth, true]);

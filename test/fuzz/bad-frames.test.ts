@@ -82,7 +82,11 @@ describe("bad frames", () => {
     await until("only the healthy viewer is left", async () => {
       return (await cluster.client().keys("ws:connections:user:*")).length === 1;
     });
-    const after = await held();
+    // What was garbage for a moment goes back to the system little by little.
+    const after = await until("the process is as small as before", async () => {
+      const now = await held();
+      return now.rss - before.rss < GROWTH && now;
+    });
     const published = idsOf(await load.stop());
     await viewer.has(published);
 
@@ -99,7 +103,6 @@ describe("bad frames", () => {
     expect(node.log.filter((line) => /unhandled|uncaught/i.test(JSON.stringify(line)))).to.deep.equal([]);
     expect(node.log.filter(({ level }) => Number(level) >= 50)).to.deep.equal([]);
     expect((after.live - before.live) / MIB, "MiB more on the heap").to.be.below(GROWTH / MIB);
-    expect((after.rss - before.rss) / MIB, "MiB more of the process").to.be.below(GROWTH / MIB);
     expect(idsOf(viewer.raw)).to.deep.equal(published);
     expect(viewer.connects).to.deep.equal([false]);
     expect(viewer.disconnects).to.equal(0);

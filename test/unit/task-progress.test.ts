@@ -180,6 +180,13 @@ describe("a task's progress", () => {
       }
     });
 
+    it("[D28] a task that hardly moves has a year left, not an infinite time", () => {
+      const task = new TaskProgress();
+      for (const [n, done] of [0, 5e-324, 1e-323].entries())
+        task.take(percent(done), n) && task.update(n * 3_600_000);
+      expect(left(task, percent(1.5e-323), 4 * 3_600_000)).to.equal(31_500_000);
+    });
+
     it("[D28] while a task stands still it does not shrink to 0, and grows in the end", () => {
       for (const stuckAt of [3, 50, 99]) {
         const task = new TaskProgress();
@@ -373,6 +380,16 @@ describe("a batch of progress", () => {
     gathers.take(of("other", steps(1)));
     expect(gathers.size).to.equal(1);
     expect(sent).to.have.length(1);
+  });
+
+  it("[D28] a task whose next attempt runs is not complete any more, and is not forgotten", () => {
+    const { time, gathers } = batch();
+    gathers.take(steps(100));
+    time.pass(1000);
+    gathers.take(steps(50, 100, 2));
+    time.pass(61_000);
+    gathers.take(of("other", steps(1)));
+    expect(gathers.take(steps(49, 100, 2))).to.equal(false);
   });
 
   it("[D28] it remembers the tasks heard of last, and forgets none unsaid", () => {
