@@ -16,8 +16,17 @@ const SUBSCRIBER = {
   retryStrategy,
 };
 
+/** What terminals need; every ioredis client has it. */
+export interface TerminalClient {
+  publish(channel: string, message: string | Buffer): Promise<unknown>;
+  pttl(key: string): Promise<number>;
+  multi(commands: unknown[][]): { exec(): Promise<[error: Error | null, result: unknown][] | null> };
+}
+
 /** A client of the caller's. One that only runs scripts is enough for statuses; every ioredis client has all of it. */
-export type RedisClient = ScriptRunner & Partial<Publisher> & { duplicate?(overrides?: object): unknown };
+export type RedisClient = ScriptRunner &
+  Partial<Publisher> &
+  Partial<TerminalClient> & { duplicate?(overrides?: object): unknown };
 
 /** What listens to a channel. */
 export interface Listener {
@@ -32,6 +41,18 @@ export interface Subscription {
   close(): Promise<void>;
 }
 
+/** What listens to channels that come and go, all on one connection; see {@link Listener}. */
+export interface ChannelsListener {
+  heard(channel: string, text: string): void;
+  hears(channel: string): void;
+  failed(error: unknown): void;
+}
+
+export interface ChannelsSubscription extends Subscription {
+  add(channel: string): void;
+  remove(channel: string): void;
+}
+
 /** What the emitter publishes through. */
 export interface Connection {
   redis: RedisClient;
@@ -39,6 +60,8 @@ export interface Connection {
   failure(): Error | undefined;
   /** On a connection of its own, which comes back by itself; the caller closes it. */
   listen(channel: string, listener: Listener): Subscription;
+  /** The same for many channels; none in the beginning. */
+  listenToMany(listener: ChannelsListener): ChannelsSubscription;
   close(): Promise<void>;
 }
 
@@ -50,6 +73,10 @@ export function borrowConnection(redis: RedisClient): Connection {
     listen(channel, listener) {
       if (!redis.duplicate) return { close: async () => {} };
       return subscribe(redis.duplicate(SUBSCRIBER) as Redis, channel, listener);
+    },
+    listenToMany(listener) {
+      if (!redis.duplicate) return { add() {}, remove() {}, close: async () => {} };
+      return subscribeToMany(redis.duplicate(SUBSCRIBER) as Redis, listener);
     },
     close: async () => {},
   };
@@ -84,16 +111,36 @@ export function openConnection(url: string): Connection {
     redis,
     failure: () => failure,
     listen: (channel, listener) => subscribe(new Redis(url, SUBSCRIBER), channel, listener),
+    listenToMany: (listener) => subscribeToMany(new Redis(url, SUBSCRIBER), listener),
     close: () => disconnect(redis),
   };
 }
 
 function subscribe(redis: Redis, channel: string, { heard, hears, failed }: Listener): Subscription {
+  const subscription = subscribeToMany(redis, { heard: (_, text) => heard(text), hears, failed });
+  subscription.add(channel);
+  return subscription;
+}
+
+function subscribeToMany(redis: Redis, { heard, hears, failed }: ChannelsListener): ChannelsSubscription {
+  const channels = new Set<string>();
+  const subscribeTo = (channel: string) => redis.subscribe(channel).then(() => hears(channel), failed);
   // Says that Redis is away: the client tries again by itself, and `ready` comes when it is back.
   redis.on("error", () => {});
-  redis.on("message", (_, text: string) => heard(text));
-  redis.on("ready", () => redis.subscribe(channel).then(hears, failed));
-  return { close: () => disconnect(redis) };
+  redis.on("message", heard);
+  redis.on("ready", () => channels.forEach(subscribeTo));
+  return {
+    add(channel) {
+      channels.add(channel);
+      if (redis.status === "ready") subscribeTo(channel);
+    },
+    remove(channel) {
+      channels.delete(channel);
+      // On a connection that is lost there is nothing left of it.
+      if (redis.status === "ready") redis.unsubscribe(channel).catch(failed);
+    },
+    close: () => disconnect(redis),
+  };
 }
 
 async function disconnect(redis: Redis): Promise<void> {

@@ -5,11 +5,13 @@ import { Order } from "./order.js";
 import { batchMsOf, ProgressPublisher } from "./progress.js";
 import { agentStatus } from "./status.js";
 import { openTask, type Task, type TaskSubject } from "./task.js";
+import { bytesPerSecondOf, Terminals } from "./terminals.js";
 
 export { AgentwireError, type StatusChange } from "@agentwire/shared";
 export type { Appended } from "@agentwire/shared/redis";
 export { PublishError } from "./errors.js";
 export type { Task, TaskReport, TaskSubject } from "./task.js";
+export type { Terminal } from "./terminal.js";
 
 export interface EmitterOptions {
   /** An ioredis client (it stays yours and is not closed), or a URL. */
@@ -20,6 +22,11 @@ export interface EmitterOptions {
   busPrefix?: string;
   /** How long a task's progress is gathered into one update, 0 to 60,000; default `WS_PROGRESS_BATCH_MS`, or 100. */
   progressBatchMs?: number;
+  /**
+   * How many bytes each terminal publishes in a second while it is watched, 0 for any number; default
+   * `WS_TERMINAL_BYTES_PER_SECOND`, or 1,048,576.
+   */
+  terminalBytesPerSecond?: number;
 }
 
 export interface Emitter {
@@ -32,14 +39,15 @@ export interface Emitter {
    */
   agentStatus(change: StatusChange): Promise<Appended>;
   /**
-   * What says how far a task is. The same task may be asked for again.
+   * What says how far a task is and what it writes. The same task may be asked for again.
    *
    * @throws AgentwireError `INVALID_EVENT`, naming the field; `BAD_REQUEST` when the `redis` given cannot `publish`
    */
   task(subject: TaskSubject): Task;
   /**
-   * Waits for publishes under way, and for the newest progress of each task, a second at most, then closes the
-   * connection if it is our own.
+   * Waits for publishes under way, for the newest progress of each task and for what terminals have written, a second
+   * at most, then closes the connection if it is our own. A terminal that was not ended is not: what it writes goes
+   * nowhere from then on, and its viewers are told `worker_lost` when its lease has run out, within 15 s.
    */
   close(): Promise<void>;
 }
@@ -51,10 +59,14 @@ export function createEmitter(options: EmitterOptions): Emitter {
   const keyPrefix = options.keyPrefix ?? (process.env.WS_KEY_PREFIX || undefined);
   const busPrefix = options.busPrefix ?? (process.env.EVENT_BUS_PREFIX || undefined);
   const batchMs = batchMsOf(options.progressBatchMs ?? (process.env.WS_PROGRESS_BATCH_MS || undefined));
+  const bytesPerSecond = bytesPerSecondOf(
+    options.terminalBytesPerSecond ?? (process.env.WS_TERMINAL_BYTES_PER_SECOND || undefined),
+  );
   const connection = typeof redis === "string" ? openConnection(redis) : borrowConnection(redis);
   const keys = redisKeys(keyPrefix, busPrefix);
   const order = new Order();
   const progress = new ProgressPublisher({ connection, keys, batchMs });
+  const terminals = new Terminals({ connection, keys, bytesPerSecond });
   const underWay = new Set<Promise<unknown>>();
   let closed: Promise<void> | undefined;
 
@@ -73,9 +85,11 @@ export function createEmitter(options: EmitterOptions): Emitter {
       progress.statusChanged(change);
       return appended;
     },
-    task: (subject) => openTask(progress, subject),
+    task: (subject) => openTask(progress, terminals, subject),
     close() {
-      closed ??= Promise.allSettled([...underWay, progress.close()]).then(() => connection.close());
+      closed ??= Promise.allSettled([...underWay, progress.close(), terminals.close()]).then(() =>
+        connection.close(),
+      );
       return closed;
     },
   };

@@ -1,5 +1,7 @@
 import { AgentwireError, ProgressReport } from "@agentwire/shared";
 import type { ProgressPublisher } from "./progress.js";
+import type { Terminal } from "./terminal.js";
+import type { Terminals } from "./terminals.js";
 
 export interface TaskSubject {
   task_id: string;
@@ -22,16 +24,25 @@ export interface Task {
    * @throws AgentwireError `INVALID_EVENT`, naming the field; `UNAVAILABLE` when the emitter is closed
    */
   progress(report: TaskReport): void;
+  /**
+   * Opens the task's terminal: `child.stdout.pipe(terminal.stdout)`, and `end(exit_code)` when the child's streams have
+   * closed.
+   *
+   * @throws AgentwireError `BAD_REQUEST` when this emitter has it open already, or its `redis` is no ioredis client;
+   *   `UNAVAILABLE` when the emitter is closed
+   */
+  terminal(): Terminal;
 }
 
 /** @throws AgentwireError: see `Emitter.task` */
-export function openTask(publisher: ProgressPublisher, subject: TaskSubject): Task {
+export function openTask(publisher: ProgressPublisher, terminals: Terminals, subject: TaskSubject): Task {
   const { attempt, task_id, agent_id, project_id } = parse({ ...subject, progress_percent: 0 });
   publisher.assertCanPublish();
   return {
     progress(report) {
       publisher.take(parse({ ...report, task_id, agent_id, project_id, attempt }));
     },
+    terminal: () => terminals.open({ task_id, agent_id, project_id, attempt }),
   };
 }
 
