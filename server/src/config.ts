@@ -97,6 +97,11 @@ export const settings = {
   WS_SEND_BUFFER_SIZE: integer(limits.queueMessages, 1, 100_000),
   WS_SEND_BUFFER_BYTES: integer(limits.queueBytes, 1024, 1024 * limits.queueBytes),
   WS_PROGRESS_BATCH_MS: integer(limits.progressBatchMs, 0, 60_000),
+  WS_TERMINAL_BYTES_PER_SECOND: integer(
+    limits.terminalBytesPerSecond,
+    0,
+    1024 * limits.terminalBytesPerSecond,
+  ),
   WS_MAX_CONNECTIONS: integer(limits.clusterConnections, 0, 10_000_000),
   WS_MAX_CONNECTIONS_PER_USER: integer(limits.userConnections, 0, 100_000),
   WS_CONNECTIONS_PER_IP_PER_MINUTE: integer(limits.addressConnectionsPerMinute, 0, 1_000_000),

@@ -1,6 +1,6 @@
 import type { Envelope } from "@agentwire/shared";
 import { AGENTS_NAMESPACE, refusal } from "@agentwire/shared";
-import { appendStatusChange, redisKeys } from "@agentwire/shared/redis";
+import { appendStatusChange, decodeTerminal, redisKeys } from "@agentwire/shared/redis";
 import express from "express";
 import type { Logger } from "pino";
 import { type DisconnectReason, Server } from "socket.io";
@@ -33,6 +33,7 @@ import { createJoin } from "./node/join.js";
 import { Presence } from "./node/presence.js";
 import { ProgressBoard } from "./node/progress.js";
 import { Rights } from "./node/rights.js";
+import { serveTerminals } from "./node/terminals.js";
 import { BEAT_MS, Uptime } from "./node/uptime.js";
 import { type Opened, Visits } from "./node/visits.js";
 import { look } from "./node/watch.js";
@@ -54,6 +55,7 @@ import { Shares } from "./redis/share.js";
 import { SlotTable } from "./redis/slots.js";
 import { openStore } from "./redis/store.js";
 import { streamLag } from "./redis/stream-lag.js";
+import { Terminals } from "./redis/terminals.js";
 
 // Long, because it is the only file that may know every folder: all wiring is here, and nothing else.
 
@@ -160,6 +162,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
   const metrics = createMetrics({
     gate: gate.counters,
     connections: () => visits.lines(),
+    terminals: () => openTerminals.size,
     state: () => uptime.state.name,
     redisUp: () => commands.status === "ready" && uptime.state.name !== "away",
     streamLag: () => streamLag(commands, keys, hub.last),
@@ -185,6 +188,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     listenersIn: (rooms) => hub.listenersIn(rooms),
     onBad: warn("progress not understood"),
   });
+  const terminals = new Terminals(commands, keys);
   const hub = new Hub({
     outgoing,
     join,
@@ -260,6 +264,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
         maxBytes: config.WS_MAX_MESSAGE_BYTES,
         append: (change) => appendStatusChange(commands, keys, change),
         report: (report) => intake.report(report),
+        say: ({ task_id, project_id, payload }) => terminals.say(task_id, project_id, payload),
         logger,
       }),
     )
@@ -329,6 +334,26 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
       audit.note({ event: "subscribe", user: userId, ip, connection: id, filters }),
     onReturned: ({ userId }, former) =>
       void slots.replace(former, userId).catch(warn("place of a former connection not freed")),
+    logger,
+  });
+
+  const openTerminals = serveTerminals(io, {
+    visit: (connection) => visits.of(connection),
+    exit: gate.exit,
+    source: {
+      listen: (task, heard, listening) => live.watchBytes(keys.terminalOutput(task), heard, listening),
+      deafen: (task) => live.unwatch(keys.terminalOutput(task)),
+      listenToTail: (request, heard, listening) =>
+        live.watchBytes(keys.terminalTail(request), heard, listening),
+      deafenToTail: (request) => live.unwatch(keys.terminalTail(request)),
+      decode: decodeTerminal,
+      state: (task) => terminals.state(task),
+      watch: (task) => terminals.watch(task),
+      askTail: (task, request, from) => terminals.askTail(task, request, from),
+    },
+    outgoing: gate.frame,
+    bytesPerSecond: config.WS_TERMINAL_BYTES_PER_SECOND,
+    maxMessageBytes: config.WS_MAX_MESSAGE_BYTES,
     logger,
   });
 

@@ -10,6 +10,7 @@ const FILE = "docs/operations.md";
 const { registry } = createMetrics({
   gate: createCounters(),
   connections: () => [],
+  terminals: () => 0,
   state: () => "ready",
   redisUp: () => true,
   streamLag: async () => 0,

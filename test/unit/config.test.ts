@@ -109,6 +109,7 @@ const bad: Record<keyof typeof settings, [value: string, about: string][]> = {
   WS_QUEUE_TTL: [["0", "at least 1"]],
   WS_SEND_BUFFER_SIZE: [["0", "at least 1"]],
   WS_SEND_BUFFER_BYTES: [["1023", "at least 1024"]],
+  WS_TERMINAL_BYTES_PER_SECOND: [["1073741825", "at most 1073741824"]],
   WS_MAX_CONNECTIONS: [["10000001", "at most 10000000"]],
   WS_MAX_CONNECTIONS_PER_USER: [["100001", "at most 100000"]],
   WS_CONNECTIONS_PER_IP_PER_MINUTE: [["1000001", "at most 1000000"]],

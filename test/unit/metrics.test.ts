@@ -20,6 +20,7 @@ function open(sources: Partial<MetricSources> = {}) {
   const metrics = createMetrics({
     gate,
     connections: () => [],
+    terminals: () => 0,
     state: () => "ready",
     redisUp: () => true,
     streamLag: async () => 0,

@@ -35,6 +35,10 @@ interface Departing extends Sendable {
   next?: Waiting;
 }
 
+/** Whether the limits on messages count it. Of bytes the publisher is limited: 1 MB is 256 messages. */
+const isCounted = ({ urgent, delivery }: Frame, terms: Terms): boolean =>
+  terms !== "free" && !urgent && delivery !== "bytes";
+
 /** The connection's own limit, or the cluster's. */
 type Limit = "own" | "share";
 
@@ -178,20 +182,25 @@ export class Outbox implements Waiter {
     let bytes = 0;
     let unused = granted;
     let stopped: Limit | undefined;
-    for (let next = queue.front(); next && bytes < BATCH_BYTES; next = queue.front()) {
+    // Past what a limit stops, bytes go on: they are not counted.
+    let only: "bytes" | undefined;
+    for (let next = queue.front(); next && bytes < BATCH_BYTES; next = queue.front(only)) {
       if (next instanceof Loss) {
-        queue.shift();
+        queue.shift(only);
         batch.push({ frame: next.notice(), offset: false });
         continue;
       }
-      if (next.terms !== "free" && !next.frame.urgent) {
+      if (!only && isCounted(next.frame, next.terms)) {
         if (this.#own.nextAt(now) > now) stopped = "own";
         else if (!unused && !this.limits.share.take(now)) stopped = "share";
-        if (stopped) break;
+        if (stopped) {
+          only = "bytes";
+          continue;
+        }
         unused = false;
         this.#own.take(now);
       }
-      queue.shift();
+      queue.shift(only);
       const first = !queue.holdsLogBefore(next.arrival);
       batch.push({ frame: next.frame, offset: this.#carriesOffset(next.frame, next.ordered && first), next });
       bytes += next.bytes;
@@ -222,8 +231,8 @@ export class Outbox implements Waiter {
   }
 
   /** Whether the limits let this one pass now; if so, it counts. */
-  #may({ urgent }: Frame, terms: Terms): boolean {
-    if (terms === "free" || urgent) return true;
+  #may(frame: Frame, terms: Terms): boolean {
+    if (!isCounted(frame, terms)) return true;
     const now = this.limits.now();
     return this.#own.nextAt(now) <= now && this.limits.share.take(now) && this.#own.take(now);
   }

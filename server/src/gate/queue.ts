@@ -102,18 +102,25 @@ export class Queue {
     return first !== undefined && !(first instanceof Loss) && first.arrival < arrival;
   }
 
-  /** What leaves next: a message, or a notice of what is missing in this place. */
-  front(): Waiting | Loss | undefined {
+  /**
+   * What leaves next: a message, or a notice of what is missing in this place.
+   * @param only nothing but bytes, and what is missing of them
+   */
+  front(only?: "bytes" | undefined): Waiting | Loss | undefined {
     if (this.empty) return undefined;
+    // Nothing else is LOW.
+    if (only) return this.#tiers[LOW][0];
     for (const tier of this.#tiers) if (tier.length > 0) return tier[0];
     return undefined;
   }
 
-  shift(): Waiting | Loss | undefined {
-    const tier = this.#tiers.find(({ length }) => length > 0);
-    const entry = tier?.shift();
+  /** Takes out what is in {@link front}. */
+  shift(only?: "bytes" | undefined): Waiting | Loss | undefined {
+    const entry = this.front(only);
+    if (!entry) return undefined;
+    this.#tiers.find(([first]) => first === entry)?.shift();
     if (entry instanceof Loss) this.#entries--;
-    else if (entry) this.#forget(entry);
+    else this.#forget(entry);
     return entry;
   }
 

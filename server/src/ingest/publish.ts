@@ -5,6 +5,7 @@ import express, { type ErrorRequestHandler, type RequestHandler, type Response, 
 import type { Logger } from "pino";
 import { z } from "zod";
 import { parseProgressReport } from "./progress-message.js";
+import { parseTerminalReport, type TerminalReport } from "./terminal-report.js";
 
 export const PUBLISH_PATH = "/api/v1/internal/ws/publish";
 
@@ -16,12 +17,14 @@ export interface PublishOptions {
   append(change: ReturnType<typeof parseStatusChange>): Promise<Appended>;
   /** Says how far a task is. It stands in no log. */
   report(report: ProgressReport): Promise<void>;
+  /** Says what a task wrote. It stands nowhere. */
+  say(output: TerminalReport): Promise<void>;
   logger: Logger;
 }
 
 /** The ids stand beside the payload; in the payload they may be repeated, but not contradicted. */
 const Body = z.object({
-  event_type: z.enum(["AGENT_STATUS_CHANGED", "PROGRESS_UPDATE"]),
+  event_type: z.enum(["AGENT_STATUS_CHANGED", "PROGRESS_UPDATE", "TERMINAL_OUTPUT"]),
   agent_id: z.unknown().optional(),
   project_id: z.unknown().optional(),
   task_id: z.unknown().optional(),
@@ -30,8 +33,8 @@ const Body = z.object({
 });
 
 /**
- * `POST /api/v1/internal/ws/publish`: one event from a service that has a key. 202 means: it is in the log; of progress,
- * that it is on its way.
+ * `POST /api/v1/internal/ws/publish`: one event from a service that has a key. 202 means: it is in the log; of progress
+ * and output, that it is on its way.
  */
 export function publishRoute({
   serviceKeys,
@@ -39,6 +42,7 @@ export function publishRoute({
   maxBytes,
   append,
   report,
+  say,
   logger,
 }: PublishOptions): Router {
   // Keys are compared by their digests: those are of one length, and take the same time whatever is wrong.
@@ -56,8 +60,9 @@ export function publishRoute({
 
   const publish: RequestHandler = async (req, res) => {
     const { event_type, ...said } = eventOf(req.body);
-    if (event_type === "PROGRESS_UPDATE") {
-      await report(parseProgressReport(said));
+    if (event_type === "PROGRESS_UPDATE" || event_type === "TERMINAL_OUTPUT") {
+      if (event_type === "PROGRESS_UPDATE") await report(parseProgressReport(said));
+      else await say(parseTerminalReport(said));
       const { event_id = randomUUID() } = said;
       res.status(202).json({ event_id, sequence_id: null, duplicate: false });
     } else res.status(202).json(await append(parseStatusChange(said)));

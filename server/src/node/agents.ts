@@ -2,14 +2,14 @@ import {
   AGENTS_NAMESPACE,
   type ClientToServerEvents,
   type Filters,
-  refusal,
   type ServerToClientEvents,
 } from "@agentwire/shared";
 import type { Logger } from "pino";
 import type { Namespace, Server, Socket } from "socket.io";
+import { connectError } from "./connect-error.js";
 import { Connection, type Exit } from "./connection.js";
 import type { Hub } from "./hub.js";
-import { hear } from "./input.js";
+import { type Heard, hear, judgeObject } from "./input.js";
 import type { Presence } from "./presence.js";
 import { roomsOf } from "./rooms.js";
 import { type Subscriber, takeSubscription } from "./subscribe.js";
@@ -34,12 +34,6 @@ export interface AgentsOptions {
 }
 
 type AgentsSocket = Socket<ClientToServerEvents, ServerToClientEvents>;
-
-/** The error that Socket.IO turns into a CONNECT_ERROR packet. */
-function connectError(code: Parameters<typeof refusal>[0]): Error {
-  const data = refusal(code);
-  return Object.assign(new Error(data.message), { data });
-}
 
 /** Nobody has business in the root namespace, which Socket.IO always has. */
 export function refuseRoot(io: Server): void {
@@ -163,10 +157,11 @@ export function serveAgents(io: Server, options: AgentsOptions): Namespace {
       return hub.refilter(connection, to);
     };
     const subscriber = { connection, maxFilterIds: options.maxFilterIds, limit, refilter, save };
-    hear(socket, {
-      subscribe: (wanted, ack) => takeSubscription(wanted, ack, subscriber),
-      logger,
-    });
+    const subscribe: Heard = {
+      judge: judgeObject,
+      take: ([wanted], ack) => takeSubscription(wanted as object, ack, subscriber),
+    };
+    hear(socket, new Map([["SUBSCRIBE", subscribe]]), logger);
     socket.on("disconnect", () => {
       connected.delete(socket.conn);
       visit.namespaces.delete(joined);

@@ -3,18 +3,18 @@ import type { Logger } from "pino";
 import type { Socket } from "socket.io";
 import { type Answer, dismiss } from "./dismiss.js";
 
-/** What a connection does with the events of its client. */
-export interface Input {
-  /** @param wanted one plain object */
-  subscribe(wanted: object, answer?: Answer): Promise<void>;
-  logger: Logger;
+/** An event that a client may say, and what is done with it. */
+export interface Heard {
+  /** Whether its arguments are what they must be; an acknowledgement is none of them. */
+  judge(args: unknown[]): Refusal | undefined;
+  take(args: unknown[], answer?: Answer): Promise<void>;
 }
 
 /**
- * Hears the client of one socket. What it may say goes to `input`; whoever says anything else is told what was wrong, and
- * its connection is closed.
+ * Hears the client of one socket. It may say what stands in `events`, by name; whoever says anything else is told what
+ * was wrong, and its connection is closed.
  */
-export function hear(socket: Socket, { subscribe, logger }: Input): void {
+export function hear(socket: Socket, events: ReadonlyMap<string, Heard>, logger: Logger): void {
   // The gate's parser found something wrong: in a packet of this socket (it stands where the event's name would), or in
   // one that it could not read.
   const fail = (error: unknown, answer?: Answer): void => {
@@ -29,16 +29,21 @@ export function hear(socket: Socket, { subscribe, logger }: Input): void {
     if (!socket.connected) return;
     const answer = typeof args.at(-1) === "function" ? (args.pop() as Answer) : undefined;
     if (typeof event !== "string") return fail(event, answer);
-    const wrong = judgeEvent(event, args);
+    const heard = events.get(event);
+    if (!heard) return dismiss(socket, refusal("UNKNOWN_EVENT"), answer);
+    const wrong = heard.judge(args);
     if (wrong) return dismiss(socket, wrong, answer);
-    subscribe(args[0] as object, answer).catch((error: unknown) => fail(error, answer));
+    heard.take(args, answer).catch((error: unknown) => fail(error, answer));
   });
 }
 
-/** Whether it is an event of a client, by its name and arguments. */
-function judgeEvent(event: string, args: unknown[]): Refusal | undefined {
-  if (event !== "SUBSCRIBE") return refusal("UNKNOWN_EVENT");
-  const [filters, ...more] = args;
-  const isObject = typeof filters === "object" && filters !== null && !Array.isArray(filters);
+/** Of an event that takes one object. */
+export function judgeObject([value, ...more]: unknown[]): Refusal | undefined {
+  const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
   return isObject && more.length === 0 ? undefined : refusal("INVALID_FILTER", "one object is wanted");
+}
+
+/** Of an event that takes nothing. */
+export function judgeNothing(args: unknown[]): Refusal | undefined {
+  return args.length === 0 ? undefined : refusal("INVALID_EVENT", "nothing is wanted");
 }

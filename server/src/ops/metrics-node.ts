@@ -11,6 +11,8 @@ const STATES = ["starting", "ready", "away", "stopped"] as const;
 export interface NodeSources {
   /** The connections of this node. */
   connections(): Iterable<{ transport: string; encoding: string }>;
+  /** Terminals that somebody on this node watches. */
+  terminals(): number;
   state(): (typeof STATES)[number];
   redisUp(): boolean;
   /** Seconds; it may fail while Redis is away. */
@@ -41,6 +43,10 @@ export function nodeMetrics(registry: Registry, sources: NodeSources): void {
         return [{ transport, encoding }, n];
       });
     },
+  );
+  gauge(
+    { name: "agentwire_terminals", help: "Terminals that somebody on this node watches." },
+    one(() => sources.terminals()),
   );
   gauge(
     {

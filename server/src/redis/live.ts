@@ -2,7 +2,7 @@ import type { Redis } from "ioredis";
 
 interface Interest {
   count: number;
-  listener(text: string): void;
+  listener(bytes: Buffer): void;
   onListening(): void;
 }
 
@@ -17,7 +17,9 @@ export class Live {
     private readonly subscriber: Redis,
     private readonly onError: (error: unknown) => void,
   ) {
-    subscriber.on("message", (channel, text) => this.#interests.get(channel)?.listener(text));
+    subscriber.on("messageBuffer", (channel: Buffer, bytes: Buffer) =>
+      this.#interests.get(channel.toString())?.listener(bytes),
+    );
     let before = false;
     subscriber.on("ready", () => {
       // It subscribes again by itself; what was said meanwhile was missed.
@@ -31,6 +33,11 @@ export class Live {
    * @param onListening called when this node listens, for the first interest only; again after each outage
    */
   watch(channel: string, listener: (text: string) => void, onListening: () => void): void {
+    this.watchBytes(channel, (bytes) => listener(bytes.toString()), onListening);
+  }
+
+  /** As {@link watch}, of what is not text. */
+  watchBytes(channel: string, listener: (bytes: Buffer) => void, onListening: () => void): void {
     const known = this.#interests.get(channel);
     if (known) {
       known.count++;
