@@ -18,10 +18,10 @@ const numbers = {
   nodes: [3, 16],
   rate: [1_000_000, 20_000_000],
 } as const;
-const texts = { viewers: "1,10,50", sides: "us,stock" };
+const texts = { viewers: "1,10,50", sides: "us,stock", profile: "" };
 const options = orUsage(() => readOptions(numbers, texts, process.argv.slice(2), process.env));
 const sides = orUsage(() => chosen("sides", options.sides, ["us", "stock"]));
-const { seconds, rounds, nodes, rate } = options;
+const { seconds, rounds, nodes, rate, profile } = options;
 
 const startStock = forked(new URL("stock/terminal.mjs", import.meta.url), (url) => ({
   url,
@@ -30,6 +30,17 @@ const startStock = forked(new URL("stock/terminal.mjs", import.meta.url), (url) 
 }));
 /** The stream is at this rate on purpose, and somewhat above the default. */
 const OURS = { WS_TERMINAL_BYTES_PER_SECOND: String(2 * rate), WS_MAX_CONNECTIONS_PER_USER: "0" };
+
+const profiled = (side: Side): NodeJS.ProcessEnv =>
+  profile
+    ? {
+        NODE_OPTIONS: `--import=${new URL("profile.mjs", import.meta.url)}`,
+        BENCH_PROFILE: `${profile}/${side}`,
+      }
+    : {};
+const signal = (pids: number[]) => {
+  if (profile) for (const pid of pids) process.kill(pid, "SIGUSR2");
+};
 
 interface Figures {
   nodeCpuPerMegabyte: number;
@@ -42,7 +53,9 @@ interface Figures {
 }
 
 async function runRound(side: Side, viewers: number): Promise<Figures> {
-  const cluster = await (side === "us" ? startOurs(nodes, OURS) : startStock(nodes, {}));
+  const cluster = await (side === "us"
+    ? startOurs(nodes, { ...OURS, ...profiled(side) })
+    : startStock(nodes, profiled(side)));
   const audience = new Child<TerminalAsk, unknown>(new URL("load/terminal-audience.ts", import.meta.url));
   const worker = new Child<TerminalWork & { ask: "open" | "write" }, unknown>(
     new URL("load/terminal-worker.ts", import.meta.url),
@@ -83,6 +96,7 @@ async function runRound(side: Side, viewers: number): Promise<Figures> {
       };
     });
     await audience.ask({ ask: "join", targets });
+    signal(cluster.pids);
     const [cpu, redisCpu, memory] = [
       cpuMicroseconds(cluster.pids),
       cpuMicroseconds([cluster.redis.pid]),
@@ -90,6 +104,7 @@ async function runRound(side: Side, viewers: number): Promise<Figures> {
     ];
     const written = (await worker.ask({ ...work, ask: "write" })) as TerminalWritten;
     await audience.ask({ ask: "complete", bytes: written.bytes, patienceMs: 20_000 });
+    signal(cluster.pids);
     const megabytes = (written.bytes * viewers) / 1e6;
     const nodeCpuPerMegabyte = (cpuMicroseconds(cluster.pids) - cpu) / megabytes;
     const redisCpuPerMegabyte = (cpuMicroseconds([cluster.redis.pid]) - redisCpu) / (written.bytes / 1e6);
