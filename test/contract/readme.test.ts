@@ -178,7 +178,9 @@ describe("README's programs", () => {
     ]);
     const worker = start('from "@agentwire/emitter"', "agentStatus(");
     const task = start('from "@agentwire/emitter"', ".progress(");
+    const terminal = start('from "@agentwire/emitter"', ".terminal(");
     expect(await worker.exited).to.deep.equal([0, null]);
+    expect(await terminal.exited).to.deep.equal([0, null]);
     expect(await task.exited).to.deep.equal([0, null]);
     await until("the last step", () => steps.at(-1) === 20);
     await Promise.all([worker.says("duplicate: false"), stock.says("me stuck"), ours.says("me stuck")]);
