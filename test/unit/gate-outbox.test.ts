@@ -285,18 +285,52 @@ describe("outbox", () => {
         desk.line.ready();
       }
       const before = desk.sent.length;
-      desk.send(bytesFrame("t1", 0, 10));
+      desk.log();
       desk.clock.move(300);
-      desk.send(bytesFrame("t1", 10, 10));
+      desk.log();
       desk.clock.move(200);
-      expect(desk.sent.slice(before), "not longer than the time").to.deep.equal([]);
+      expect(desk.behind, "not longer than the time").to.deep.equal([]);
       desk.clock.move(2);
-      expect(desk.sent.slice(before)).to.deep.equal(["t1 0..10 expired"]);
+      expect(desk.behind).to.deep.equal([
+        ["0-0", "expired"],
+        ["1-0", "expired"],
+      ]);
+      expect(desk.sent.slice(before)).to.deep.equal([]);
+    });
+
+    it(`[D29] bytes are not counted, and pass what a limit (${limit}) holds back, also where no more has room`, () => {
+      const desk = begin({ perSecond: limit === "own" ? 1 : 0, depth: 3 });
+      if (limit === "share") desk.share.room = 1;
+      for (let n = 0; n < 3; n++) {
+        desk.send(bytesFrame("t1", 10 * n, 10));
+        desk.line.ready();
+      }
+      for (let n = 0; n < 4; n++) {
+        desk.send(stateFrame(`t${n}`, 1));
+        desk.line.ready();
+      }
+      desk.send(bytesFrame("t1", 30, 10));
       desk.line.ready();
-      desk.clock.move(300);
-      expect(desk.sent.slice(before)).to.deep.equal(["t1 0..10 expired", "t1 10..20 expired"]);
+      expect(desk.sent).to.deep.equal(["b-t1-0", "b-t1-10", "b-t1-20", "s-t0-1", "b-t1-30"]);
+      desk.line.block();
+      desk.send(bytesFrame("t2", 0, 10));
+      expect(desk.sent).to.have.length(5);
+      desk.line.ready();
+      expect(desk.sent.slice(5)).to.deep.equal(["t2 0..10 rate_limit"]);
+      expect(desk.share.spent).to.equal(1);
     });
   }
+
+  it("[D20][D29] bytes that waited for the line leave with it, past what a limit holds back; in their order", () => {
+    const desk = begin({ perSecond: 1 });
+    desk.line.block();
+    for (let n = 0; n < 3; n++) {
+      desk.send(bytesFrame("t1", 10 * n, 10));
+      desk.send(stateFrame(`t${n}`, 1));
+    }
+    desk.line.ready();
+    expect(desk.sent).to.deep.equal(["s-t0-1", "b-t1-0", "b-t1-10", "b-t1-20"]);
+  });
 
   it("[D21] a dropped status change is announced when asked for, by reason, with its range; each once", () => {
     const desk = begin({ depth: 2 });
@@ -462,7 +496,6 @@ class World {
   readonly #terms = new Map<Frame, Terms>();
   /** When it was offered (ms), of each that was not written. */
   readonly #since = new Map<Frame, number>();
-  readonly #outputSince: number[] = [];
   readonly #offered = { log: 0, state: 0, bytes: 0, control: 0 };
   readonly #log: { urgent: boolean; size: number }[] = [];
   /** Live ones in their order, by number, that wait or were written. */
@@ -570,7 +603,6 @@ class World {
   #send(frame: Frame, terms: Terms = "live", before?: number): boolean {
     this.#terms.set(frame, terms);
     this.#since.set(frame, this.clock.now);
-    if (frame.delivery === "bytes") this.#outputSince.push(this.clock.now);
     this.#offered[frame.delivery]++;
     const inOrder =
       frame.delivery === "control" || (frame.delivery === "log" && !(frame.urgent && terms === "live"));
@@ -629,7 +661,8 @@ class World {
     }
     this.#written[frame.delivery]++;
     this.#since.delete(frame);
-    if (!frame.urgent && this.#terms.get(frame) !== "free") this.#count(at);
+    const counts = !frame.urgent && frame.delivery !== "bytes" && this.#terms.get(frame) !== "free";
+    if (counts) this.#count(at);
     if (frame.delivery === "log") this.#takeLog(frame, offset);
     else if (offset) this.#break("offsets", `${frame.envelope.event_id} has an offset`);
     if (frame.delivery === "state") {
@@ -733,9 +766,8 @@ class World {
     const held = overOwn || this.#share.room === 0 || this.#share.waiting > 0;
     if (this.#waits() && !held) this.#break("limits", "waits, and nothing holds it back");
     if (this.#waitingOf("control") > 0) this.#break("limits", "what the server says waits");
-    // Of output the oldest goes first: what waits is the newest.
-    const output = this.#waitingOf("bytes");
-    const waiting = output > 0 ? [this.#outputSince.at(-output) ?? now] : [];
+    if (this.#waitingOf("bytes") > 0) this.#break("limits", "bytes wait");
+    const waiting: number[] = [];
     for (const frame of this.#live.values()) {
       const since = this.#since.get(frame);
       if (since === undefined) continue;

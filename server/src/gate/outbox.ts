@@ -92,7 +92,9 @@ export class Outbox implements Waiter {
    */
   send(frame: Frame, terms: Terms, before?: SequenceId): boolean {
     const ordered = terms !== "live" || before !== undefined;
-    if (this.#idle && this.line.writable && this.#may(frame, terms)) {
+    // What waits while the line is free waits for a limit, which bytes need not.
+    const isNext = this.#idle || (frame.delivery === "bytes" && !this.#queue?.front("bytes"));
+    if (isNext && this.line.writable && this.#may(frame, terms)) {
       this.counters.delivered[frame.delivery]++;
       this.counters.bytes += this.line.write(frame, this.#carriesOffset(frame, ordered));
       return ordered;
