@@ -15,6 +15,9 @@ type Message = string | Buffer;
 
 const encoder = new Encoder();
 
+/** Compressed, a message must have at most so much of its size. */
+const WORTH = 0.9;
+
 /** The encoders know a Buffer only. */
 function withBuffer(envelope: Envelope): Envelope {
   const payload = envelope.payload as PayloadOf<"TERMINAL_OUTPUT">;
@@ -78,6 +81,10 @@ export class Frame {
     if (compress && payloads.every(({ bytes }) => bytes.length < COMPRESS_FROM_BYTES))
       return this.webSocketFrame(encoding, offset, false);
     const frames = payloads.map(({ text, bytes }) => webSocketFrame(bytes, text, compress));
-    return frames.length === 1 ? (frames[0] as Buffer) : Buffer.concat(frames);
+    const frame = frames.length === 1 ? (frames[0] as Buffer) : Buffer.concat(frames);
+    if (!compress) return frame;
+    // What does not get smaller only costs each client the work to inflate it.
+    const plain = this.webSocketFrame(encoding, offset, false);
+    return frame.length < plain.length * WORTH ? frame : plain;
   }
 }
