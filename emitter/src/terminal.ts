@@ -55,6 +55,9 @@ export class OpenTerminal implements Terminal {
   readonly #pump: TerminalPump;
   readonly #record: TerminalRecord;
   readonly #renewal: NodeJS.Timeout;
+  /** Whether somebody has been watching since before it opened is known. */
+  readonly #asked: Promise<void>;
+  #answered = () => {};
   #lapse: NodeJS.Timeout | undefined;
   #ended: Promise<void> | undefined;
   #closed: Promise<void> | undefined;
@@ -76,6 +79,9 @@ export class OpenTerminal implements Terminal {
         redis.publish(keys.terminalOutput(subject.task_id), encodeTerminal(message)),
       roomAgain: () => this.#streams.take(),
       failed,
+    });
+    this.#asked = new Promise((resolve) => {
+      this.#answered = resolve;
     });
     this.#record = new TerminalRecord(redis, keys, subject);
     this.#renewal = setInterval(() => this.#renew(), RENEW_MS);
@@ -114,6 +120,7 @@ export class OpenTerminal implements Terminal {
       const ms = await redis.pttl(keys.terminalWatched(subject.task_id));
       // -2: there is none; -1: it never expires, though it should.
       if (ms !== -2) this.#watched(ms < 0 ? limits.terminalLeaseMs : ms);
+      this.#answered();
     } catch (error) {
       failed(error);
     }
@@ -140,12 +147,12 @@ export class OpenTerminal implements Terminal {
   }
 
   async #end(exit_code: number | undefined): Promise<void> {
-    await this.#streams.end();
-    const flushed = await this.#pump.flush();
+    const [isKnown] = await Promise.all([this.#isWatchKnown(), this.#streams.end()]);
+    const isFlushed = await this.#pump.flush();
     this.#stop();
     const givenUp = new AbortController();
-    // Redis has had its second already where it did not take the bytes.
-    const timer = setTimeout(() => givenUp.abort(), flushed ? limits.publishTimeoutMs : 0);
+    // Otherwise Redis has had its second already.
+    const timer = setTimeout(() => givenUp.abort(), isKnown && isFlushed ? limits.publishTimeoutMs : 0);
     const over = new Promise((resolve) => givenUp.signal.addEventListener("abort", resolve));
     await Promise.race([this.#sayEnd(exit_code, givenUp.signal), over]);
     clearTimeout(timer);
@@ -168,6 +175,18 @@ export class OpenTerminal implements Terminal {
         await sleep(PAUSE_MS);
       }
     } while (!givenUp.aborted);
+  }
+
+  /** A task may be shorter than the way to Redis and back; settles within a second. */
+  async #isWatchKnown(): Promise<boolean> {
+    let isKnown = true;
+    const timer = setTimeout(() => {
+      isKnown = false;
+      this.#answered();
+    }, limits.publishTimeoutMs);
+    await this.#asked;
+    clearTimeout(timer);
+    return isKnown;
   }
 
   #stop(): void {
