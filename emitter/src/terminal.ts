@@ -58,7 +58,11 @@ export class OpenTerminal implements Terminal {
   /** Whether somebody has been watching since before it opened is known. */
   readonly #asked: Promise<void>;
   #answered = () => {};
+  #watchedUntil = 0;
   #lapse: NodeJS.Timeout | undefined;
+  /** How often it has begun to hear. */
+  #times = 0;
+  #stopped = false;
   #ended: Promise<void> | undefined;
   #closed: Promise<void> | undefined;
 
@@ -114,15 +118,21 @@ export class OpenTerminal implements Terminal {
   /** It hears what is said on the control channel from now on, and may have missed what was said before. */
   async hears(): Promise<void> {
     const { redis, keys, subject, failed } = this.#options;
-    if (this.#ended || this.#closed) return;
-    this.#renew();
-    try {
-      const ms = await redis.pttl(keys.terminalWatched(subject.task_id));
-      // -2: there is none; -1: it never expires, though it should.
-      if (ms !== -2) this.#watched(ms < 0 ? limits.terminalLeaseMs : ms);
-      this.#answered();
-    } catch (error) {
-      failed(error);
+    const time = ++this.#times;
+    // The connection that hears may be there before the one that asks.
+    for (; time === this.#times && !this.#stopped; await sleep(PAUSE_MS)) {
+      try {
+        const [ms] = await Promise.all([
+          redis.pttl(keys.terminalWatched(subject.task_id)),
+          this.#record.renew(),
+        ]);
+        // -2: there is none; -1: it never expires, though it should.
+        if (ms !== -2) this.#watched(ms < 0 ? limits.terminalLeaseMs : ms);
+        this.#answered();
+        return;
+      } catch (error) {
+        failed(error);
+      }
     }
   }
 
@@ -190,15 +200,18 @@ export class OpenTerminal implements Terminal {
   }
 
   #stop(): void {
+    this.#stopped = true;
     clearInterval(this.#renewal);
     clearTimeout(this.#lapse);
     this.#pump.close();
   }
 
   #watched(ms: number): void {
-    if (this.#closed) return;
+    if (this.#stopped) return;
+    const now = performance.now();
+    this.#watchedUntil = Math.max(this.#watchedUntil, now + ms);
     clearTimeout(this.#lapse);
-    this.#lapse = setTimeout(() => this.#pump.watch(false), ms);
+    this.#lapse = setTimeout(() => this.#pump.watch(false), this.#watchedUntil - now);
     this.#pump.watch(true);
   }
 
