@@ -121,7 +121,7 @@ export class TerminalPump {
       const chunk = ring.chunkAt(this.#published);
       const waitMs = this.#bucket.take(chunk.data.length);
       if (waitMs > 0) {
-        if (this.#unconfirmed === 0) this.#progressAt = performance.now();
+        if (this.#unconfirmed === 0) this.#nothingIsOwed();
         this.#schedule(Math.max(GATHER_MS, waitMs));
         break;
       }
@@ -133,7 +133,7 @@ export class TerminalPump {
 
   /** @param offset of what has to be sent again if it fails */
   #send(sending: Promise<unknown>, bytes: number, offset?: number): void {
-    if (this.#unconfirmed === 0) this.#progressAt = performance.now();
+    if (this.#unconfirmed === 0) this.#nothingIsOwed();
     this.#unconfirmed += bytes;
     this.#watchdog ??= setTimeout(() => this.#watch(), limits.publishTimeoutMs);
     sending.then(
@@ -162,6 +162,11 @@ export class TerminalPump {
       this.#schedule(this.#pause);
       this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE_MS);
     }
+  }
+
+  /** Redis is not slow when it was not asked. */
+  #nothingIsOwed(): void {
+    if (!this.#away) this.#progressAt = performance.now();
   }
 
   #redisIs(state: "here" | "away"): void {
