@@ -55,8 +55,8 @@ export class OpenTerminal implements Terminal {
   readonly #pump: TerminalPump;
   readonly #record: TerminalRecord;
   readonly #renewal: NodeJS.Timeout;
-  /** Whether somebody has been watching since before it opened is known. */
-  readonly #asked: Promise<void>;
+  /** Whether somebody has been watching since before it opened is known, or Redis has had a second to tell. */
+  readonly #known: Promise<void>;
   #answered = () => {};
   #watchedUntil = 0;
   #lapse: NodeJS.Timeout | undefined;
@@ -84,8 +84,13 @@ export class OpenTerminal implements Terminal {
       roomAgain: () => this.#streams.take(),
       failed,
     });
-    this.#asked = new Promise((resolve) => {
-      this.#answered = resolve;
+    this.#known = new Promise((resolve) => {
+      const timer = setTimeout(() => this.#answered(), limits.publishTimeoutMs);
+      this.#answered = () => {
+        clearTimeout(timer);
+        this.#pump.known();
+        resolve();
+      };
     });
     this.#record = new TerminalRecord(redis, keys, subject);
     this.#renewal = setInterval(() => this.#renew(), RENEW_MS);
@@ -157,12 +162,13 @@ export class OpenTerminal implements Terminal {
   }
 
   async #end(exit_code: number | undefined): Promise<void> {
-    const [isKnown] = await Promise.all([this.#isWatchKnown(), this.#streams.end()]);
+    // A task may be shorter than the way to Redis and back.
+    await Promise.all([this.#known, this.#streams.end()]);
     const isFlushed = await this.#pump.flush();
     this.#stop();
     const givenUp = new AbortController();
     // Otherwise Redis has had its second already.
-    const timer = setTimeout(() => givenUp.abort(), isKnown && isFlushed ? limits.publishTimeoutMs : 0);
+    const timer = setTimeout(() => givenUp.abort(), isFlushed ? limits.publishTimeoutMs : 0);
     const over = new Promise((resolve) => givenUp.signal.addEventListener("abort", resolve));
     await Promise.race([this.#sayEnd(exit_code, givenUp.signal), over]);
     clearTimeout(timer);
@@ -187,20 +193,9 @@ export class OpenTerminal implements Terminal {
     } while (!givenUp.aborted);
   }
 
-  /** A task may be shorter than the way to Redis and back; settles within a second. */
-  async #isWatchKnown(): Promise<boolean> {
-    let isKnown = true;
-    const timer = setTimeout(() => {
-      isKnown = false;
-      this.#answered();
-    }, limits.publishTimeoutMs);
-    await this.#asked;
-    clearTimeout(timer);
-    return isKnown;
-  }
-
   #stop(): void {
     this.#stopped = true;
+    this.#answered();
     clearInterval(this.#renewal);
     clearTimeout(this.#lapse);
     this.#pump.close();

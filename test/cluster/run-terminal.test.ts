@@ -137,7 +137,8 @@ describe("agentwire run --task", () => {
   });
 
   it("[D29] the command has pipes, not sockets: it may open /dev/stdout", async () => {
-    const { stdout, stderr } = await run(["sh", "-c", "echo here > /dev/stdout; echo there > /dev/stderr"]).ended;
+    const { stdout, stderr } = await run(["sh", "-c", "echo here > /dev/stdout; echo there > /dev/stderr"])
+      .ended;
     expect([String(stdout), String(stderr)]).to.deep.equal(["here\n", "there\n"]);
   });
 
