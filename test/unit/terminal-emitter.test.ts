@@ -8,6 +8,7 @@ import { AgentwireError, limits } from "@agentwire/shared";
 import {
   decodeTerminal,
   redisKeys,
+  type ScriptRunner,
   type TailEnd,
   type TerminalEnd,
   type TerminalMessage,
@@ -15,7 +16,7 @@ import {
 } from "@agentwire/shared/redis";
 import { expect } from "chai";
 import fc from "fast-check";
-import type { Redis } from "ioredis";
+import { Redis } from "ioredis";
 import { openFront } from "../harness/front.js";
 import { needs } from "../harness/needs.js";
 import { type RedisServer, startRedis } from "../harness/redis.js";
@@ -230,6 +231,34 @@ describe("a task's terminal, published", () => {
     await terminal.end(0);
     await until("the end", () => node.ended());
     expect(bytesOf(node.heard).toString()).to.equal("done\n");
+  });
+
+  for (const queues of [true, false]) {
+    it(`[D29] with a client of the caller that queues ${queues ? "commands" : "nothing"}`, async () => {
+      const client = new Redis(server.url, {
+        disconnectTimeout: 100,
+        enableOfflineQueue: queues,
+        maxRetriesPerRequest: queues ? 20 : 0,
+      });
+      onTeardown(() => client.disconnect());
+      const { node, terminal } = await watched({ redis: client });
+      const written = randomBytes(300 * KB);
+      await write(terminal, "stderr", written);
+      await terminal.end(0);
+      await until("the end", () => node.ended());
+      expect(bytesOf(node.heard, "stderr").equals(written)).to.equal(true);
+      expect(client.status).to.equal("ready");
+    });
+  }
+
+  it("[D13] a client that only runs scripts has no terminal", () => {
+    const { evalsha, eval: run } = redis;
+    const emitter = emitterOf({
+      redis: { evalsha: evalsha.bind(redis), eval: run.bind(redis) } as ScriptRunner,
+    });
+    expect(() => emitter.task(subject).terminal())
+      .to.throw(AgentwireError)
+      .include({ code: "BAD_REQUEST" });
   });
 
   it("[D29] a tail says again what was published, from the offset asked for or the oldest that is kept", async () => {
