@@ -9,12 +9,16 @@ agentwire token --user ID --projects ID,ID... [--expires TIME]
 run
 
 Runs COMMAND and publishes what became of it: "working" when it starts, "completed" when it
-exits with 0, "failed" otherwise. Input, output and exit code are the command's own.
+exits with 0, "failed" otherwise. Input, output and exit code are the command's own. With --task, who
+watches the task also sees what the command writes, while it does; the command then writes into pipes
+and sees no terminal, so that many programs print no colours: --pty gives them one.
 
   --agent ID      the agent that does the work
   --project ID    the project it belongs to
   --task ID       the task it works on
   --attempt N     which try at the task this is, counted from 1
+  --pty           give the command a terminal of its own, with the program script of util-linux;
+                  stdout and stderr are then one, and lines end in CR LF
   --redis URL     default: REDIS_URL, or redis://127.0.0.1:6379
   --wait SECONDS  how long to go on publishing after the command ended while Redis is away
                   (default 30)
@@ -48,6 +52,7 @@ export interface RunArguments {
   waitMs: number;
   file: string;
   args: string[];
+  pty: boolean;
 }
 
 export interface TokenArguments extends TokenRequest {
@@ -62,6 +67,7 @@ const OPTIONS = {
     project: { type: "string" },
     task: { type: "string" },
     attempt: { type: "string" },
+    pty: { type: "boolean" },
     redis: { type: "string" },
     wait: { type: "string" },
   },
@@ -120,6 +126,7 @@ function runArguments(values: Values, [file, ...args]: string[], env: NodeJS.Pro
     waitMs: numberOf("--wait", values.wait ?? "30") * 1000,
     file,
     args,
+    pty: values.pty ?? false,
   };
 }
 

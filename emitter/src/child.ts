@@ -2,6 +2,8 @@ import { spawn } from "node:child_process";
 import { constants } from "node:os";
 import { isatty } from "node:tty";
 import type { Status } from "@agentwire/shared";
+import { Tee } from "./tee.js";
+import type { Terminal } from "./terminal.js";
 
 /** What became of a command: what to publish, and the exit code that a shell would give it. */
 export interface Outcome {
@@ -14,8 +16,22 @@ export interface Outcome {
 
 const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
-/** Runs a command with our own input and output, and hands on the signals that ask it to stop. */
-export async function runChild(file: string, args: string[]): Promise<Outcome> {
+export interface Command {
+  file: string;
+  args: string[];
+  env?: NodeJS.ProcessEnv;
+  /** What to call it where it cannot be started. */
+  what?: string;
+}
+
+/**
+ * Runs a command with our own input and output, and hands on the signals that ask it to stop. What it writes goes to
+ * `terminal` too, where there is one; settles when all of it has been handed on.
+ */
+export async function runChild(
+  { file, args, env, what = file }: Command,
+  terminal?: Terminal,
+): Promise<Outcome> {
   const forward = (signal: NodeJS.Signals) => {
     // A terminal sends Ctrl-C to the whole foreground group: the child has it already, and two may mean "at once".
     if (signal !== "SIGTERM" && (isatty(0) || isatty(1))) return;
@@ -25,12 +41,19 @@ export async function runChild(file: string, args: string[]): Promise<Outcome> {
   for (const signal of FORWARDED) process.on(signal, forward);
   try {
     return await new Promise<Outcome>((resolve, reject) => {
-      child = spawn(file, args, { stdio: "inherit" });
-      child.once("error", reject);
-      child.once("exit", (code, signal) => resolve(signal ? signalled(signal) : exited(code ?? 0)));
+      const tee = terminal && new Tee(terminal);
+      const [stdout, stderr] = tee?.stdio ?? (["inherit", "inherit"] as const);
+      const started = spawn(file, args, { stdio: ["inherit", stdout, stderr], ...(env && { env }) });
+      child = started;
+      tee?.begin(started);
+      started.once("error", reject);
+      started.once("exit", async (code, signal) => {
+        await tee?.end();
+        resolve(signal ? signalled(signal) : exited(code ?? 0));
+      });
     });
   } catch (error) {
-    return notStarted(file, error as NodeJS.ErrnoException);
+    return notStarted(what, error as NodeJS.ErrnoException);
   } finally {
     for (const signal of FORWARDED) process.off(signal, forward);
   }
@@ -45,12 +68,12 @@ function signalled(signal: NodeJS.Signals): Outcome {
   return { exitCode: 128 + constants.signals[signal], new_status: "failed", message: `signal ${signal}` };
 }
 
-function notStarted(file: string, error: NodeJS.ErrnoException): Outcome {
+function notStarted(what: string, error: NodeJS.ErrnoException): Outcome {
   const why = { ENOENT: "command not found", EACCES: "not executable" }[error.code ?? ""] ?? error.message;
   return {
     exitCode: error.code === "ENOENT" ? 127 : 126,
     new_status: "failed",
-    message: `cannot start ${file.slice(0, 200)}: ${why}`,
+    message: `cannot start ${what.slice(0, 200)}: ${why}`,
     notStarted: true,
   };
 }

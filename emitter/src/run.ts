@@ -1,16 +1,22 @@
 import type { RunArguments } from "./arguments.js";
-import { runChild } from "./child.js";
+import { type Command, runChild } from "./child.js";
 import { createEmitter } from "./index.js";
+import { withPty } from "./pty.js";
 import { Report } from "./report.js";
 
 /** Runs a command, publishes what it really did, and returns the exit code to end with. */
-export async function run({ subject, redis, waitMs, file, args }: RunArguments): Promise<number> {
+export async function run({ subject, redis, waitMs, file, args, pty }: RunArguments): Promise<number> {
   const emitter = createEmitter({ redis });
   const report = new Report(emitter);
+  const { task_id, agent_id, project_id, attempt = 1 } = subject;
+  const about = { agent_id, project_id, attempt };
   const giveUp = () => report.giveUp();
   try {
     report.say({ ...subject, new_status: "working" });
-    const { exitCode, new_status, message, notStarted } = await runChild(file, args);
+    const terminal = task_id === undefined ? undefined : emitter.task({ ...about, task_id }).terminal();
+    const command: Command = pty ? withPty(file, args, process.env) : { file, args };
+    const { exitCode, new_status, message, notStarted } = await runChild(command, terminal);
+    await terminal?.end(exitCode);
     if (notStarted) process.stderr.write(`agentwire: ${message}\n`);
     report.say({ ...subject, new_status, ...(message !== undefined && { message }) });
 

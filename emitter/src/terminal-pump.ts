@@ -32,6 +32,7 @@ export class TerminalPump {
   readonly #options: PumpOptions;
   readonly #bucket: TokenBucket;
   #published = 0;
+  #isKnown = false;
   #watched = false;
   #closed = false;
   /** Redis does not answer: nobody is held up for it. */
@@ -51,8 +52,16 @@ export class TerminalPump {
 
   /** How many bytes may be written to the ring now. */
   get room(): number {
+    const { ring } = this.#options;
+    if (!this.#isKnown) return ring.size - ring.end;
     if (!this.#watched || this.#away) return Number.POSITIVE_INFINITY;
-    return Math.max(0, WAITING_BYTES - (this.#options.ring.end - this.#published));
+    return Math.max(0, WAITING_BYTES - (ring.end - this.#published));
+  }
+
+  /** From now on it is known whether somebody watches. Until then nothing that was written may be lost. */
+  known(): void {
+    this.#isKnown = true;
+    this.#options.roomAgain();
   }
 
   watch(watched: boolean): void {
@@ -97,6 +106,7 @@ export class TerminalPump {
     clearTimeout(this.#timer);
     clearTimeout(this.#watchdog);
     this.watch(false);
+    this.known();
   }
 
   #isFlushed(): boolean {
@@ -121,7 +131,7 @@ export class TerminalPump {
       const chunk = ring.chunkAt(this.#published);
       const waitMs = this.#bucket.take(chunk.data.length);
       if (waitMs > 0) {
-        if (this.#unconfirmed === 0) this.#progressAt = performance.now();
+        if (this.#unconfirmed === 0) this.#nothingIsOwed();
         this.#schedule(Math.max(GATHER_MS, waitMs));
         break;
       }
@@ -133,7 +143,7 @@ export class TerminalPump {
 
   /** @param offset of what has to be sent again if it fails */
   #send(sending: Promise<unknown>, bytes: number, offset?: number): void {
-    if (this.#unconfirmed === 0) this.#progressAt = performance.now();
+    if (this.#unconfirmed === 0) this.#nothingIsOwed();
     this.#unconfirmed += bytes;
     this.#watchdog ??= setTimeout(() => this.#watch(), limits.publishTimeoutMs);
     sending.then(
@@ -162,6 +172,11 @@ export class TerminalPump {
       this.#schedule(this.#pause);
       this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE_MS);
     }
+  }
+
+  /** Redis is not slow when it was not asked. */
+  #nothingIsOwed(): void {
+    if (!this.#away) this.#progressAt = performance.now();
   }
 
   #redisIs(state: "here" | "away"): void {

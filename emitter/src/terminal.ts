@@ -55,7 +55,14 @@ export class OpenTerminal implements Terminal {
   readonly #pump: TerminalPump;
   readonly #record: TerminalRecord;
   readonly #renewal: NodeJS.Timeout;
+  /** Whether somebody has been watching since before it opened is known, or Redis has had a second to tell. */
+  readonly #known: Promise<void>;
+  #answered = () => {};
+  #watchedUntil = 0;
   #lapse: NodeJS.Timeout | undefined;
+  /** How often it has begun to hear. */
+  #times = 0;
+  #stopped = false;
   #ended: Promise<void> | undefined;
   #closed: Promise<void> | undefined;
 
@@ -76,6 +83,14 @@ export class OpenTerminal implements Terminal {
         redis.publish(keys.terminalOutput(subject.task_id), encodeTerminal(message)),
       roomAgain: () => this.#streams.take(),
       failed,
+    });
+    this.#known = new Promise((resolve) => {
+      const timer = setTimeout(() => this.#answered(), limits.publishTimeoutMs);
+      this.#answered = () => {
+        clearTimeout(timer);
+        this.#pump.known();
+        resolve();
+      };
     });
     this.#record = new TerminalRecord(redis, keys, subject);
     this.#renewal = setInterval(() => this.#renew(), RENEW_MS);
@@ -108,14 +123,21 @@ export class OpenTerminal implements Terminal {
   /** It hears what is said on the control channel from now on, and may have missed what was said before. */
   async hears(): Promise<void> {
     const { redis, keys, subject, failed } = this.#options;
-    if (this.#ended || this.#closed) return;
-    this.#renew();
-    try {
-      const ms = await redis.pttl(keys.terminalWatched(subject.task_id));
-      // -2: there is none; -1: it never expires, though it should.
-      if (ms !== -2) this.#watched(ms < 0 ? limits.terminalLeaseMs : ms);
-    } catch (error) {
-      failed(error);
+    const time = ++this.#times;
+    // The connection that hears may be there before the one that asks.
+    for (; time === this.#times && !this.#stopped; await sleep(PAUSE_MS)) {
+      try {
+        const [ms] = await Promise.all([
+          redis.pttl(keys.terminalWatched(subject.task_id)),
+          this.#record.renew(),
+        ]);
+        // -2: there is none; -1: it never expires, though it should.
+        if (ms !== -2) this.#watched(ms < 0 ? limits.terminalLeaseMs : ms);
+        this.#answered();
+        return;
+      } catch (error) {
+        failed(error);
+      }
     }
   }
 
@@ -140,12 +162,13 @@ export class OpenTerminal implements Terminal {
   }
 
   async #end(exit_code: number | undefined): Promise<void> {
-    await this.#streams.end();
-    const flushed = await this.#pump.flush();
+    // A task may be shorter than the way to Redis and back.
+    await Promise.all([this.#known, this.#streams.end()]);
+    const isFlushed = await this.#pump.flush();
     this.#stop();
     const givenUp = new AbortController();
-    // Redis has had its second already where it did not take the bytes.
-    const timer = setTimeout(() => givenUp.abort(), flushed ? limits.publishTimeoutMs : 0);
+    // Otherwise Redis has had its second already.
+    const timer = setTimeout(() => givenUp.abort(), isFlushed ? limits.publishTimeoutMs : 0);
     const over = new Promise((resolve) => givenUp.signal.addEventListener("abort", resolve));
     await Promise.race([this.#sayEnd(exit_code, givenUp.signal), over]);
     clearTimeout(timer);
@@ -171,15 +194,19 @@ export class OpenTerminal implements Terminal {
   }
 
   #stop(): void {
+    this.#stopped = true;
+    this.#answered();
     clearInterval(this.#renewal);
     clearTimeout(this.#lapse);
     this.#pump.close();
   }
 
   #watched(ms: number): void {
-    if (this.#closed) return;
+    if (this.#stopped) return;
+    const now = performance.now();
+    this.#watchedUntil = Math.max(this.#watchedUntil, now + ms);
     clearTimeout(this.#lapse);
-    this.#lapse = setTimeout(() => this.#pump.watch(false), ms);
+    this.#lapse = setTimeout(() => this.#pump.watch(false), this.#watchedUntil - now);
     this.#pump.watch(true);
   }
 
