@@ -109,6 +109,7 @@ export function openConnection(
   const manager = new Manager(url, {
     transports: ["websocket"],
     reconnection: false,
+    autoConnect: false,
     query: { token: token(user, projects), encoding },
     ...(encoding === "messagepack" && { parser: msgpack }),
   });

@@ -34,6 +34,11 @@ export class Exit {
     return this.outbox.bytes;
   }
 
+  /** Of these, in terminal output. */
+  get waitingOutput(): number {
+    return this.outbox.output;
+  }
+
   /**
    * A live event of the log, in its order.
    * @param before the connection's position before it
@@ -78,9 +83,9 @@ export class Exit {
     this.outbox.send(new Frame(this.socket.nsp.name, stamp(event_type, randomUUID(), payload)), "free");
   }
 
-  /** Resolves when what was sent has left, or the connection is gone. */
-  drained(): Promise<void> {
-    return this.outbox.drained();
+  /** Resolves when what was sent has left, or the connection is gone; with `only`, when no terminal output waits. */
+  drained(only?: "bytes"): Promise<void> {
+    return this.outbox.drained(only);
   }
 
   /** Forgets what waits and may not be sent any more: a right to it is gone. */

@@ -58,7 +58,7 @@ export class Outbox implements Waiter {
   #missed: Loss[] = [];
   #missedBecause: Reason = "backpressure";
   #timer: NodeJS.Timeout | undefined;
-  #awaited: { upTo: number; resolve(): void }[] = [];
+  #awaited: { upTo: number; only: "bytes" | undefined; resolve(): void }[] = [];
   /** The first `log` event that was dropped while the last message came in. */
   #cut = Number.POSITIVE_INFINITY;
   /** The cluster's limit held something back within the second before. */
@@ -81,6 +81,11 @@ export class Outbox implements Waiter {
   /** Bytes that wait here. */
   get bytes(): number {
     return this.#queue?.bytes ?? 0;
+  }
+
+  /** Of these, in terminal output. */
+  get output(): number {
+    return this.#queue?.output ?? 0;
   }
 
   /**
@@ -129,12 +134,15 @@ export class Outbox implements Waiter {
     for (const loss of this.#missed.splice(0)) this.send(loss.notice(), "free");
   }
 
-  /** Resolves when what was sent until now has left for the network, or the connection is gone. */
-  drained(): Promise<void> {
+  /**
+   * Resolves when what was sent until now has left for the network, or the connection is gone.
+   * @param only when no terminal output waits: that leaves past what the limits hold back
+   */
+  drained(only?: "bytes"): Promise<void> {
     const upTo = this.#arrivals;
-    if (this.#hasLeft(upTo) || !this.line.open) return Promise.resolve();
+    if (this.#hasLeft(upTo, only) || !this.line.open) return Promise.resolve();
     this.line.expect();
-    return new Promise((resolve) => this.#awaited.push({ upTo, resolve }));
+    return new Promise((resolve) => this.#awaited.push({ upTo, only, resolve }));
   }
 
   /** To be called when the connection is gone. */
@@ -246,8 +254,9 @@ export class Outbox implements Waiter {
     return limited ? "rate_limit" : "backpressure";
   }
 
-  #hasLeft(upTo: number): boolean {
-    return this.line.writable && !this.#queue?.holdsBefore(upTo);
+  #hasLeft(upTo: number, only?: "bytes"): boolean {
+    if (!this.line.writable) return false;
+    return only ? this.output === 0 : !this.#queue?.holdsBefore(upTo);
   }
 
   get #idle(): boolean {
@@ -277,7 +286,7 @@ export class Outbox implements Waiter {
   }
 
   #tellDrained(): void {
-    const left = this.#awaited.filter(({ upTo }) => this.#hasLeft(upTo));
+    const left = this.#awaited.filter(({ upTo, only }) => this.#hasLeft(upTo, only));
     this.#awaited = this.#awaited.filter((one) => !left.includes(one));
     for (const { resolve } of left) resolve();
   }

@@ -59,6 +59,7 @@ export class Queue {
   #entries = 0;
   #live = 0;
   #bytes = 0;
+  #output = 0;
 
   constructor(
     private readonly bounds: Bounds,
@@ -72,6 +73,11 @@ export class Queue {
 
   get bytes(): number {
     return this.#bytes;
+  }
+
+  /** Of these, in terminal output. */
+  get output(): number {
+    return this.#output;
   }
 
   get empty(): boolean {
@@ -257,16 +263,18 @@ export class Queue {
     entries.unshift(...losses);
   }
 
-  #remember({ terms, bytes }: Waiting): void {
+  #remember({ terms, bytes, frame }: Waiting): void {
     this.#entries++;
     if (terms === "live") this.#live++;
     this.#bytes += bytes;
+    if (frame.delivery === "bytes") this.#output += bytes;
   }
 
-  #forget({ terms, bytes }: Waiting): void {
+  #forget({ terms, bytes, frame }: Waiting): void {
     this.#entries--;
     if (terms === "live") this.#live--;
     this.#bytes -= bytes;
+    if (frame.delivery === "bytes") this.#output -= bytes;
   }
 }
 

@@ -2,9 +2,14 @@ import { limits } from "@agentwire/shared";
 import type { Exit } from "./connection.js";
 import type { End, Item } from "./terminal-item.js";
 
-export type TerminalExit = Pick<Exit, "open" | "waiting" | "show" | "say" | "drained">;
+export interface TerminalExit extends Pick<Exit, "open" | "show" | "say"> {
+  /** Bytes of terminal output that wait. */
+  readonly waitingOutput: number;
+  /** With `only`: resolves when no terminal output waits, whatever else does. */
+  drained(only?: "bytes"): Promise<void>;
+}
 
-/** While so much waits for a connection at the gate, which has room for few messages, more waits here. */
+/** While so much output waits for a connection at the gate, which has room for few messages, more waits here. */
 const WAITING_BYTES = 32_768;
 
 /**
@@ -30,7 +35,7 @@ export class TerminalOutlet {
   /** Each begins where the one before it ended. */
   push(item: Item): void {
     if (this.#closed) return;
-    const direct = !this.#paused && !this.#pumping && this.exit.waiting < WAITING_BYTES;
+    const direct = !this.#paused && !this.#pumping && this.exit.waitingOutput < WAITING_BYTES;
     if (direct && item.kind === "bytes") return this.exit.show(item.event);
     this.#waiting.push(item);
     this.#bytes += sizeOf(item);
@@ -73,9 +78,9 @@ export class TerminalOutlet {
     this.#pumping = true;
     while (!this.#paused && this.exit.open && (this.#lost || this.#waiting.length > 0)) {
       const [next] = this.#waiting;
-      if (this.#lost || next?.kind !== "bytes" || this.exit.waiting >= WAITING_BYTES) {
+      if (this.#lost || next?.kind !== "bytes" || this.exit.waitingOutput >= WAITING_BYTES) {
         // What the server itself says would go ahead of bytes that wait at the gate.
-        await this.exit.drained();
+        await this.exit.drained("bytes");
         if (this.#paused || this.#closed) break;
         if (this.#sayLoss()) continue;
       }

@@ -25,7 +25,8 @@ export interface TerminalSource {
   decode(bytes: Buffer): TerminalMessage | ForeignMessage;
   /** Says that somebody watches. */
   watch(task: string): Promise<TerminalState>;
-  askTail(task: string, request: string, from: number | undefined): Promise<void>;
+  /** @returns whether somebody heard it */
+  askTail(task: string, request: string, from: number | undefined): Promise<boolean>;
 }
 
 export interface TerminalOptions {
@@ -43,6 +44,8 @@ const BEAT_MS = 5000;
 /** So long a worker may keep silent that was asked for its tail. */
 const TAIL_MS = 2000;
 const LAST_BYTES_MS = 500;
+/** A worker that does not hear just now may be about to listen again. */
+const ASK_AGAIN_MS = 250;
 
 /** One terminal that somebody on this node watches: hears what it writes, and hands it to its viewers. */
 export class Terminal {
@@ -101,8 +104,12 @@ export class Terminal {
     const { task, source, onError } = this.options;
     const request = randomUUID();
     let timer: NodeJS.Timeout | undefined;
+    let next: NodeJS.Timeout | undefined;
+    let stopped = false;
     const stop = () => {
+      stopped = true;
       clearTimeout(timer);
+      clearTimeout(next);
       source.deafenToTail(request);
     };
     const end = (offset?: number) => {
@@ -119,11 +126,19 @@ export class Terminal {
       else if ("data" in message && "offset" in message)
         for (const one of this.chunks.make(message.stream, message.offset, message.data)) chunk(one);
     };
+    const ask = async () => {
+      try {
+        const isHeard = await source.askTail(task, request, from);
+        if (!isHeard && !stopped) next = setTimeout(() => void ask(), ASK_AGAIN_MS);
+      } catch (error) {
+        onError(error);
+      }
+    };
     wait();
     source.listenToTail(
       request,
       (bytes) => this.#guard(() => heard(this.#decode(bytes))),
-      () => source.askTail(task, request, from).catch(onError),
+      () => void ask(),
     );
     return stop;
   }

@@ -7,14 +7,14 @@ import type { Exit, Outgoing } from "./connection.js";
 import { type Heard, hear, judgeNothing } from "./input.js";
 import { Terminal, type TerminalSource, type TerminalState } from "./terminal.js";
 import { freeWhenEmpty } from "./terminal-lifetime.js";
-import { TerminalOutlet } from "./terminal-outlet.js";
+import { type TerminalExit, TerminalOutlet } from "./terminal-outlet.js";
 import { TerminalViewer } from "./terminal-viewer.js";
 import type { Joined, Visit, Visitor } from "./visit.js";
 
 export interface TerminalsOptions {
   /** Nothing for a connection that did not come through the door. */
   visit(connection: object): Visit | undefined;
-  exit(socket: Socket, how: { encoding: Visitor["encoding"]; offsets: boolean }): Exit;
+  exit(socket: Socket, how: { encoding: Visitor["encoding"]; offsets: boolean }): Exit & TerminalExit;
   source: TerminalSource & { state(task: string): Promise<TerminalState> };
   outgoing(namespace: string, envelope: Envelope): Outgoing;
   /** Of a worker that nothing slows down; 0: as many as there are. */

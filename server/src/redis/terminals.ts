@@ -34,10 +34,13 @@ export class Terminals {
     return this.#read(pipeline, task);
   }
 
-  /** Asks the worker to say again what it still has, on the channel of this request. */
-  async askTail(task: string, request: string, from: number | undefined): Promise<void> {
+  /**
+   * Asks the worker to say again what it still has, on the channel of this request.
+   * @returns whether somebody heard it
+   */
+  async askTail(task: string, request: string, from: number | undefined): Promise<boolean> {
     const wish = { type: "tail", request, ...(from !== undefined && { from }) } as const;
-    await this.redis.publish(this.keys.terminalControl(task), control(wish));
+    return (await this.redis.publish(this.keys.terminalControl(task), control(wish))) > 0;
   }
 
   /**
