@@ -66,6 +66,9 @@ async function start() {
     INTERNAL_SERVICE_KEY: process.env.INTERNAL_SERVICE_KEY || randomBytes(32).toString("hex"),
     CORS_ORIGINS: ports.flatMap((port) => [`http://localhost:${port}`, `http://127.0.0.1:${port}`]).join(","),
     LOG_LEVEL: process.env.LOG_LEVEL || "warn",
+    // Everybody who tries it comes from one address, and with one token.
+    WS_CONNECTIONS_PER_IP_PER_MINUTE: process.env.WS_CONNECTIONS_PER_IP_PER_MINUTE || "200",
+    WS_MAX_CONNECTIONS_PER_USER: process.env.WS_MAX_CONNECTIONS_PER_USER || "50",
     WS_DRAIN_TIMEOUT: process.env.WS_DRAIN_TIMEOUT || "2",
   };
   const nodes = ports.map((port, index) => {
@@ -82,6 +85,7 @@ async function start() {
   console.log(`
 Open ${origins[0]}/#token=${viewerToken(secret, env)}&nodes=${origins.join(",")}
 Kill a node and watch: kill -9 ${nodes[0]?.pid}
+Metrics: ${adminPorts.map((port) => `http://127.0.0.1:${port}/metrics`).join(" ")}
 Ctrl-C stops everything.`);
 }
 

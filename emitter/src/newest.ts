@@ -36,12 +36,16 @@ export class Newest<T> {
     this.#sending ??= this.#send();
   }
 
-  /** Settles when nothing waits any more, after a second at most. Nothing may be put afterwards. */
-  async close(): Promise<void> {
+  /**
+   * Settles when nothing waits any more, after a second at most. Nothing may be put afterwards.
+   * @returns how many were not sent
+   */
+  async close(): Promise<number> {
     const timer = setTimeout(() => this.#given.abort(), limits.publishTimeoutMs);
     const given = new Promise((resolve) => this.#given.signal.addEventListener("abort", resolve));
     await Promise.race([this.#sending, given]);
     clearTimeout(timer);
+    return this.#waiting.size;
   }
 
   /** One round after the other: a value that has to be sent again never passes a newer one of its key. */

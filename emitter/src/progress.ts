@@ -80,7 +80,8 @@ export class ProgressPublisher {
     this.#closed = true;
     this.#batch.flush();
     this.#running.close();
-    await Promise.all([this.#outgoing.close(), this.#subscription?.close()]);
+    const [unsent] = await Promise.all([this.#outgoing.close(), this.#subscription?.close()]);
+    if (unsent > 0) warn(`progress of ${unsent} tasks was not published: Redis did not answer`);
   }
 
   #listen(): Subscription {
@@ -120,7 +121,7 @@ export class ProgressPublisher {
   #refused(error: Error): void {
     if (this.#warned) return;
     this.#warned = true;
-    process.emitWarning(`progress is not published, Redis refused: ${error.message}`, "AgentwireWarning");
+    warn(`progress is not published, Redis refused: ${error.message}`);
   }
 }
 
@@ -149,4 +150,8 @@ function projectOf(text: string): string {
   } catch {
     return "";
   }
+}
+
+function warn(message: string): void {
+  process.emitWarning(message, "AgentwireWarning");
 }

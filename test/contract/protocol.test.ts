@@ -22,7 +22,11 @@ const saidBy = (calls: string) =>
     [...sources.matchAll(new RegExp(`\\b(?:${calls})\\(\\s*"([A-Z_]+)"`, "g"))].map(([, name]) => name),
   );
 const sent = saidBy("say|stamp");
-const given = saidBy("refusal|connectError|AgentwireError|PublishError");
+const given = new Set([
+  ...saidBy("refusal|connectError|AgentwireError|PublishError"),
+  // A verdict about places carries its code.
+  ...[...sources.matchAll(/\bcode: "([A-Z_]+)"/g)].map(([, code]) => code),
+]);
 
 /** Parts of payloads that have a name in the text. */
 const named = new Map<unknown, string>([

@@ -38,11 +38,13 @@ export function createEngine(options: EngineOptions): { http: HttpServer; engine
 
 /**
  * @returns the port
- * @throws what Node says, such as EADDRINUSE
+ * @throws Error with one line when it cannot listen
  */
 export async function listen(http: HttpServer, port: number, host: string): Promise<number> {
   await new Promise<void>((resolve, reject) => {
-    http.once("error", reject).listen(port, host, resolve);
+    const fail = ({ code }: NodeJS.ErrnoException) =>
+      reject(new Error(`PORT: cannot listen on ${host}:${port}: ${code}`));
+    http.once("error", fail).listen(port, host, resolve);
   });
   return (http.address() as AddressInfo).port;
 }

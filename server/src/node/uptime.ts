@@ -61,13 +61,18 @@ export class Uptime {
 
   async #untilReady(): Promise<void> {
     const { signal } = this.#stopped;
+    let said = false;
     while (!signal.aborted && this.#state.name !== "ready") {
       try {
         await this.options.comeUp(signal);
         if (!signal.aborted) this.#state = { name: "ready" };
         this.#lastBeat = Date.now();
       } catch (error) {
-        this.options.logger.debug({ err: String(error) }, "not ready yet");
+        // Once for each outage: an address that is mistyped must not look like a node that hangs.
+        const { logger } = this.options;
+        if (said) logger.debug({ err: String(error) }, "not ready yet");
+        else logger.warn({ err: String(error) }, "not ready yet: redis does not answer, trying again");
+        said = true;
         await pause(RETRY_MS);
       }
     }
