@@ -41,7 +41,7 @@ export async function runChild(
   for (const signal of FORWARDED) process.on(signal, forward);
   try {
     return await new Promise<Outcome>((resolve, reject) => {
-      const tee = terminal && new Tee(terminal);
+      const tee = terminal && teeTo(terminal);
       const [stdout, stderr] = tee?.stdio ?? (["inherit", "inherit"] as const);
       const started = spawn(file, args, { stdio: ["inherit", stdout, stderr], ...(env && { env }) });
       child = started;
@@ -56,6 +56,16 @@ export async function runChild(
     return notStarted(what, error as NodeJS.ErrnoException);
   } finally {
     for (const signal of FORWARDED) process.off(signal, forward);
+  }
+}
+
+/** The command runs all the same where there can be no pipe. */
+function teeTo(terminal: Terminal): Tee | undefined {
+  try {
+    return new Tee(terminal);
+  } catch (error) {
+    process.stderr.write(`agentwire: the terminal is not streamed: ${(error as Error).message}\n`);
+    return undefined;
   }
 }
 
