@@ -241,11 +241,18 @@ describe("agentwire run --task", () => {
       expect(viewer.bytes("stdout").equals(stdout)).to.equal(true);
     });
 
-    it("[D29] SIGTERM ends it", async () => {
-      const { child, ended, text } = run(["sh", "-c", "echo ready; sleep 100"], { more: ["--pty"] });
-      await until("it runs", () => text().includes("ready"));
-      child.kill("SIGTERM");
-      expect((await ended).code).to.be.above(128);
+    it("[D29] SIGTERM reaches the command, and what it makes of it is published", async () => {
+      for (const [script, expected] of [
+        ["echo ready; exec sleep 100", 143],
+        ["trap 'exit 5' TERM; echo ready; while true; do sleep 0.1; done", 5],
+      ] as const) {
+        await redis.flushall();
+        const { child, ended, text } = run(["sh", "-c", script], { more: ["--pty"] });
+        await until("it runs", () => text().includes("ready"));
+        child.kill("SIGTERM");
+        expect((await ended).code).to.equal(expected);
+        expect(await said()).to.deep.equal(["working", "failed"]);
+      }
     });
 
     it("[D29] without script one line says what is missing", async () => {
