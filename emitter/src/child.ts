@@ -22,6 +22,8 @@ export interface Command {
   env?: NodeJS.ProcessEnv;
   /** What to call it where it cannot be started. */
   what?: string;
+  /** It writes to its descriptor 3 which process the signals are for, in a line. */
+  tellsPid?: boolean;
 }
 
 /**
@@ -29,23 +31,33 @@ export interface Command {
  * `terminal` too, where there is one; settles when all of it has been handed on.
  */
 export async function runChild(
-  { file, args, env, what = file }: Command,
+  { file, args, env, what = file, tellsPid }: Command,
   terminal?: Terminal,
 ): Promise<Outcome> {
   const forward = (signal: NodeJS.Signals) => {
     // A terminal sends Ctrl-C to the whole foreground group: the child has it already, and two may mean "at once".
     if (signal !== "SIGTERM" && (isatty(0) || isatty(1))) return;
-    child?.kill(signal);
+    if (pid === undefined) child?.kill(signal);
+    else kill(pid, signal);
   };
+  let pid: number | undefined;
   let child: ReturnType<typeof spawn> | undefined;
   for (const signal of FORWARDED) process.on(signal, forward);
   try {
     return await new Promise<Outcome>((resolve, reject) => {
-      const tee = terminal && new Tee(terminal);
+      const tee = terminal && teeTo(terminal);
       const [stdout, stderr] = tee?.stdio ?? (["inherit", "inherit"] as const);
-      const started = spawn(file, args, { stdio: ["inherit", stdout, stderr], ...(env && { env }) });
+      const started = spawn(file, args, {
+        stdio: ["inherit", stdout, stderr, ...(tellsPid ? (["pipe"] as const) : [])],
+        ...(env && { env }),
+      });
       child = started;
       tee?.begin(started);
+      if (tellsPid) {
+        started.stdio[3]?.once("data", (line: Buffer) => {
+          pid = Number(line.toString());
+        });
+      }
       started.once("error", reject);
       started.once("exit", async (code, signal) => {
         await tee?.end();
@@ -56,6 +68,25 @@ export async function runChild(
     return notStarted(what, error as NodeJS.ErrnoException);
   } finally {
     for (const signal of FORWARDED) process.off(signal, forward);
+  }
+}
+
+function kill(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    // It has ended, and we are about to hear of it.
+    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+  }
+}
+
+/** The command runs all the same where there can be no pipe. */
+function teeTo(terminal: Terminal): Tee | undefined {
+  try {
+    return new Tee(terminal);
+  } catch (error) {
+    process.stderr.write(`agentwire: the terminal is not streamed: ${(error as Error).message}\n`);
+    return undefined;
   }
 }
 

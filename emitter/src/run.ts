@@ -16,12 +16,11 @@ export async function run({ subject, redis, waitMs, file, args, pty }: RunArgume
     const terminal = task_id === undefined ? undefined : emitter.task({ ...about, task_id }).terminal();
     const command: Command = pty ? withPty(file, args, process.env) : { file, args };
     const { exitCode, new_status, message, notStarted } = await runChild(command, terminal);
-    await terminal?.end(exitCode);
-    if (notStarted) process.stderr.write(`agentwire: ${message}\n`);
-    report.say({ ...subject, new_status, ...(message !== undefined && { message }) });
-
     // The command is over: who asks us to stop now asks us not to wait for Redis.
     process.on("SIGINT", giveUp).on("SIGTERM", giveUp).on("SIGHUP", giveUp);
+    if (notStarted) process.stderr.write(`agentwire: ${message}\n`);
+    await terminal?.end(exitCode);
+    report.say({ ...subject, new_status, ...(message !== undefined && { message }) });
     const lost = await report.finish(waitMs);
     if (lost) {
       const statuses = lost.statuses.map((status) => `"${status}"`).join(" and ");

@@ -88,13 +88,15 @@ export class TerminalPump {
   }
 
   /**
-   * Settles when Redis has confirmed all, where somebody watches, or has done nothing for a second.
-   * @returns false in the latter case
+   * Settles when Redis has confirmed all, where somebody watches, or has done nothing for a second, or after `mostMs`.
+   * @returns whether all is confirmed
    */
-  async flush(): Promise<boolean> {
-    this.#progressAt = performance.now();
+  async flush(mostMs = Number.POSITIVE_INFINITY): Promise<boolean> {
+    const started = performance.now();
+    this.#progressAt = started;
     while (!this.#closed && this.#watched && !this.#isFlushed()) {
-      if (performance.now() - this.#progressAt > limits.publishTimeoutMs) return false;
+      const now = performance.now();
+      if (now - this.#progressAt > limits.publishTimeoutMs || now - started > mostMs) return false;
       await sleep(GATHER_MS);
     }
     return true;

@@ -105,7 +105,7 @@ export class OpenTerminal implements Terminal {
     return this.#streams.stderr;
   }
 
-  /** What stands on the control channel. Others may write there what they like. */
+  /** What stands on the control channel; others may write there what they like, and that is ignored. */
   heard(text: string): void {
     const control = parsed(text);
     if (this.#closed || !control) return;
@@ -157,7 +157,7 @@ export class OpenTerminal implements Terminal {
    * are told that the worker is gone. What is written afterwards goes nowhere and holds nobody up.
    */
   close(): Promise<void> {
-    this.#closed ??= this.#ended ?? this.#pump.flush().then(() => this.#stop());
+    this.#closed ??= this.#ended ?? this.#pump.flush(limits.publishTimeoutMs).then(() => this.#stop());
     return this.#closed;
   }
 
@@ -175,7 +175,7 @@ export class OpenTerminal implements Terminal {
     this.#options.over();
   }
 
-  /** Tells it to who watches and to who comes in the next minutes; again and again until it is confirmed or given up. */
+  /** Tells who watches and who comes in the next minutes, again and again until it is confirmed or given up. */
   async #sayEnd(exit_code: number | undefined, givenUp: AbortSignal): Promise<void> {
     const { redis, keys, subject, failed } = this.#options;
     const offset = this.#ring.end;

@@ -212,6 +212,14 @@ describe("agentwire run --task", () => {
     expect(await redis.hgetall(keys.terminal(TASK))).to.include({ ended: "1", exit_code: "127" });
   });
 
+  it("[D29] where no pipe can be made, the command runs all the same, and one line says what is missing", async () => {
+    const env = { ...process.env, TMPDIR: "/no/such/folder" };
+    const { code, stdout, stderr } = await run(["sh", "-c", "echo out; exit 3"], { env }).ended;
+    expect(code).to.equal(3);
+    expect(stdout.toString()).to.equal("out\n");
+    expect(stderr.toString()).to.match(/^agentwire: the terminal is not streamed: [^\n]*\n$/);
+  });
+
   describe("--pty", () => {
     before(function () {
       if (!hasScript) this.skip();
@@ -231,6 +239,20 @@ describe("agentwire run --task", () => {
       expect(stdout.toString()).to.contain("seen\r\n");
       expect(await viewer.end()).to.include({ exit_code: 5 });
       expect(viewer.bytes("stdout").equals(stdout)).to.equal(true);
+    });
+
+    it("[D29] SIGTERM reaches the command, and what it makes of it is published", async () => {
+      for (const [script, expected] of [
+        ["echo ready; exec sleep 100", 143],
+        ["trap 'exit 5' TERM; echo ready; while true; do sleep 0.1; done", 5],
+      ] as const) {
+        await redis.flushall();
+        const { child, ended, text } = run(["sh", "-c", script], { more: ["--pty"] });
+        await until("it runs", () => text().includes("ready"));
+        child.kill("SIGTERM");
+        expect((await ended).code).to.equal(expected);
+        expect(await said()).to.deep.equal(["working", "failed"]);
+      }
     });
 
     it("[D29] without script one line says what is missing", async () => {

@@ -227,10 +227,11 @@ describe("a task's terminal, published", () => {
     const terminal = emitterOf()
       .task({ ...subject, task_id: "short" })
       .terminal();
-    terminal.stdout.write("done\n");
+    const written = randomBytes(600 * KB);
+    terminal.stdout.write(written);
     await terminal.end(0);
     await until("the end", () => node.ended());
-    expect(bytesOf(node.heard).toString()).to.equal("done\n");
+    expect(sha(bytesOf(node.heard))).to.equal(sha(written));
   });
 
   for (const queues of [true, false]) {
@@ -505,6 +506,19 @@ describe("a task's terminal, published", () => {
       );
       expect(error).to.be.instanceOf(AgentwireError).and.include({ code: "UNAVAILABLE" });
     }
+  });
+
+  it("[D29] a closed emitter does not wait for a child that writes for ever", async () => {
+    const { terminal, emitter, node } = await watched({ terminalBytesPerSecond: 100 * KB });
+    const child = spawn("yes", [], { stdio: ["ignore", "pipe", "inherit"] });
+    onTeardown(() => void child.kill("SIGKILL"));
+    child.stdout.pipe(terminal.stdout);
+    await until("it writes", () => node.outputs().length > 20);
+    const started = Date.now();
+    await emitter.close();
+    expect(Date.now() - started).to.be.below(3000);
+    const before = (child.stdout as Socket).bytesRead;
+    await until("it is not held up", () => (child.stdout as Socket).bytesRead > before + 1024 * KB);
   });
 
   it("[D29] what is no control is ignored", async () => {
