@@ -1,13 +1,7 @@
 import { limits } from "@agentwire/shared";
-import type { Chunk, ChunkMaker, Item } from "./terminal-item.js";
+import type { ChunkMaker, Item } from "./terminal-item.js";
 import type { TerminalOutlet } from "./terminal-outlet.js";
-
-/** Bytes that a worker is asked to say again, for one viewer. */
-export interface TailListener {
-  chunk(chunk: Chunk): void;
-  /** @param offset what comes after it comes live; absent where nobody answers */
-  done(offset?: number): void;
-}
+import type { TailListener } from "./terminal-tail.js";
 
 export interface TerminalViewerOptions {
   /** Where the viewer goes on, if it has been here before. */

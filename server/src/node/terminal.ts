@@ -1,10 +1,10 @@
-import { randomUUID } from "node:crypto";
 import { type Envelope, limits } from "@agentwire/shared";
 import type { ForeignOutput as ForeignMessage, TerminalMessage } from "@agentwire/shared/redis";
 import type { Outgoing } from "./connection.js";
 import { ForeignOutput } from "./terminal-foreign.js";
 import { ChunkMaker, type Item } from "./terminal-item.js";
-import type { TailListener, TerminalViewer } from "./terminal-viewer.js";
+import { askTail, type TailListener, type TailSource } from "./terminal-tail.js";
+import type { TerminalViewer } from "./terminal-viewer.js";
 
 /** What Redis says about a terminal. */
 export interface TerminalState {
@@ -17,16 +17,11 @@ export interface TerminalState {
 }
 
 /** What a terminal needs of Redis. A channel is listened to until it is left; `listening` may be called again. */
-export interface TerminalSource {
+export interface TerminalSource extends TailSource {
   listen(task: string, heard: (bytes: Buffer) => void, listening: () => void): void;
   deafen(task: string): void;
-  listenToTail(request: string, heard: (bytes: Buffer) => void, listening: () => void): void;
-  deafenToTail(request: string): void;
-  decode(bytes: Buffer): TerminalMessage | ForeignMessage;
   /** Says that somebody watches. */
   watch(task: string): Promise<TerminalState>;
-  /** @returns whether somebody heard it */
-  askTail(task: string, request: string, from: number | undefined): Promise<boolean>;
 }
 
 export interface TerminalOptions {
@@ -41,11 +36,7 @@ export interface TerminalOptions {
 }
 
 const BEAT_MS = 5000;
-/** So long a worker may keep silent that was asked for its tail. */
-const TAIL_MS = 2000;
 const LAST_BYTES_MS = 500;
-/** A worker that does not hear just now may be about to listen again. */
-const ASK_AGAIN_MS = 250;
 
 /** One terminal that somebody on this node watches: hears what it writes, and hands it to its viewers. */
 export class Terminal {
@@ -100,47 +91,9 @@ export class Terminal {
   }
 
   /** Asks the worker what it has written before. @returns what ends the asking */
-  askTail(from: number | undefined, { chunk, done }: TailListener): () => void {
+  askTail(from: number | undefined, listener: TailListener): () => void {
     const { task, source, onError } = this.options;
-    const request = randomUUID();
-    let timer: NodeJS.Timeout | undefined;
-    let next: NodeJS.Timeout | undefined;
-    let stopped = false;
-    const stop = () => {
-      stopped = true;
-      clearTimeout(timer);
-      clearTimeout(next);
-      source.deafenToTail(request);
-    };
-    const end = (offset?: number) => {
-      stop();
-      done(offset);
-    };
-    const wait = () => {
-      clearTimeout(timer);
-      timer = setTimeout(end, TAIL_MS);
-    };
-    const heard = (message: TerminalMessage | ForeignMessage) => {
-      wait();
-      if ("tail_end" in message) end(message.offset);
-      else if ("data" in message && "offset" in message)
-        for (const one of this.chunks.make(message.stream, message.offset, message.data)) chunk(one);
-    };
-    const ask = async () => {
-      try {
-        const isHeard = await source.askTail(task, request, from);
-        if (!isHeard && !stopped) next = setTimeout(() => void ask(), ASK_AGAIN_MS);
-      } catch (error) {
-        onError(error);
-      }
-    };
-    wait();
-    source.listenToTail(
-      request,
-      (bytes) => this.#guard(() => heard(this.#decode(bytes))),
-      () => void ask(),
-    );
-    return stop;
+    return askTail({ task, source, chunks: this.chunks, onError }, from, listener);
   }
 
   async #onListening(): Promise<void> {
@@ -154,7 +107,6 @@ export class Terminal {
   }
 
   #begin(viewer: TerminalViewer): void {
-    if (this.#over) return;
     if (this.#state?.attempt === undefined) viewer.beginAtOnce();
     else viewer.begin();
   }
