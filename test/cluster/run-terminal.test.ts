@@ -120,6 +120,21 @@ describe("agentwire run --task", () => {
     });
   }
 
+  it("[D29] a coloured run of tests: who watches sees what was printed", async () => {
+    const mocha = fileURLToPath(new URL("../../node_modules/mocha/bin/mocha.js", import.meta.url));
+    const viewer = await watch();
+    const { code, stdout, stderr } = await run([
+      process.execPath,
+      mocha,
+      "--color",
+      "test/unit/address.test.ts",
+    ]).ended;
+    expect({ code, stderr: stderr.toString() }).to.deep.equal({ code: 0, stderr: "" });
+    expect(stdout.toString()).to.include("\u001b[32m").and.include("passing");
+    await viewer.end();
+    expect(viewer.bytes("stdout").equals(stdout)).to.equal(true);
+  });
+
   it("[D29] 1 MB of anything, as fast as it comes, watched or not", async () => {
     const command = ["sh", "-c", "head -c 1000000 /dev/urandom | tee $COPY"];
     for (const isWatched of [true, false]) {
