@@ -175,8 +175,7 @@ describe("terminals", () => {
     const manager = openConnection(cluster().node(1).url);
     const [one, two] = [watch("end-1", { manager }), watch("end-2", { manager })];
     await Promise.all([one.ready(), two.ready()]);
-    await first.write(someBytes(200_000));
-    await first.end({ exit_code: 1, reason: "failed" });
+    await Promise.all([first.write(someBytes(200_000)), first.end({ exit_code: 1, reason: "failed" })]);
     await one.sees("the end", () => one.reasons.length > 0);
     expect(one.account(first.written)).to.equal(200_000);
     expect(one.received.at(-1)?.payload).to.deep.equal({ task_id: "end-1", exit_code: 1, reason: "failed" });

@@ -41,7 +41,9 @@ export async function playWorker(
     asked.push(control);
     if (control.type !== "tail" || !worker.answers) return;
     const channel = keys.terminalTail(control.request);
-    for (let at = Math.max(keeps, control.from ?? 0); at < written.length; at += limits.chunkBytes) {
+    // Chunks as it keeps them: the first one may begin before what is asked for.
+    const wanted = Math.floor((control.from ?? 0) / limits.chunkBytes) * limits.chunkBytes;
+    for (let at = Math.max(keeps, wanted); at < written.length; at += limits.chunkBytes) {
       const data = written.subarray(at, at + limits.chunkBytes);
       void redis.publish(channel, encodeTerminal({ stream: "stdout", offset: at, data }));
     }
