@@ -24,6 +24,8 @@ export interface ReadinessOptions {
 const LOOK_MS = 1000;
 export const BEAT_MS = 5000;
 const RETRY_MS = 200;
+/** A node that waits for Redis longer than this says so. */
+const PATIENCE_MS = 2000;
 
 /** Brings the node up when Redis is there, notices when it is not, and brings it up again. */
 export class Uptime {
@@ -61,6 +63,7 @@ export class Uptime {
 
   async #untilReady(): Promise<void> {
     const { signal } = this.#stopped;
+    const began = performance.now();
     let said = false;
     while (!signal.aborted && this.#state.name !== "ready") {
       try {
@@ -68,11 +71,12 @@ export class Uptime {
         if (!signal.aborted) this.#state = { name: "ready" };
         this.#lastBeat = Date.now();
       } catch (error) {
-        // Once for each outage: an address that is mistyped must not look like a node that hangs.
+        // Once, and not for the moment that connecting takes: a mistyped address must not look like a node that hangs.
         const { logger } = this.options;
-        if (said) logger.debug({ err: String(error) }, "not ready yet");
-        else logger.warn({ err: String(error) }, "not ready yet: redis does not answer, trying again");
-        said = true;
+        const isLong = performance.now() - began > PATIENCE_MS;
+        if (isLong && !said) logger.warn({ err: String(error) }, "not ready yet, trying again");
+        else logger.debug({ err: String(error) }, "not ready yet");
+        said ||= isLong;
         await pause(RETRY_MS);
       }
     }
