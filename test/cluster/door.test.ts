@@ -202,7 +202,7 @@ describe("the door", () => {
         expectRefusal(await knock(address(transport, `token=${good}&${both}`)), "BAD_REQUEST");
       });
 
-      for (const namespace of ["/", "/nope", "/ws/agents/x", "/ws/terminal/t1"]) {
+      for (const namespace of ["/", "/nope", "/ws/agents/x", "/ws/terminal/"]) {
         it(`[D12] namespace ${namespace}: CONNECT_ERROR NAMESPACE_UNKNOWN`, async () => {
           const socket = io(cluster().node(1).url + namespace, {
             transports: [transport],

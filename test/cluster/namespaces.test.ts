@@ -52,11 +52,13 @@ describe("namespaces that a client may not use", () => {
       one.ws.send(`41${head}`);
       // Socket.IO takes a DISCONNECT a moment later than a CONNECT in the same piece.
       setTimeout(() => one.ws.send(`40${head}`), 5);
+      // So that it is too often also on a machine on which each round takes its time.
+      for (const other of ["/one", "/two"]) one.ws.send(`40${other},`);
     });
     one.ws.send(`41${head}`);
     setTimeout(() => one.ws.send(`40${head}`), 5);
     await until("it is closed", () => one.closed.length > 0);
-    expect(joins).to.be.within(10, 100);
+    expect(joins).to.be.within(5, 100);
     const { client, keys } = cluster();
     await until("nothing is left of it", async () => {
       return (await client().exists(keys.userConnections("again"))) === 0;
