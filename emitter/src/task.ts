@@ -1,4 +1,4 @@
-import { AgentwireError, ProgressReport } from "@agentwire/shared";
+import { ProgressReport, parseEvent } from "@agentwire/shared";
 import type { ProgressPublisher } from "./progress.js";
 import type { Terminal } from "./terminal.js";
 import type { Terminals } from "./terminals.js";
@@ -46,11 +46,4 @@ export function openTask(publisher: ProgressPublisher, terminals: Terminals, sub
   };
 }
 
-function parse(input: unknown): ProgressReport {
-  const parsed = ProgressReport.safeParse(input);
-  if (parsed.success) return parsed.data;
-  const issues = parsed.error.issues.map(
-    ({ path, message }) => `${path.join(".") || "progress"}: ${message}`,
-  );
-  throw new AgentwireError("INVALID_EVENT", issues.join("; "));
-}
+const parse = (input: unknown): ProgressReport => parseEvent(ProgressReport, input, "progress");

@@ -9,10 +9,10 @@ import { openPolicy } from "./access/open.js";
 import type { Config } from "./config.js";
 import { createAddressRule, networkOf } from "./door/address.js";
 import { answerRequest, answerUpgrade } from "./door/answer.js";
-import { answers } from "./door/answers.js";
 import { createEngine, listen } from "./door/engine.js";
 import { openDoor } from "./door/listener.js";
 import { createOriginRule } from "./door/origin.js";
+import { answersPing } from "./door/ping.js";
 import { type SlotNotice, Slots } from "./door/slots.js";
 import { openVerifier } from "./door/verifier.js";
 import { speakMessagePack } from "./gate/encoding.js";
@@ -312,7 +312,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     });
     audit.note({ event: "connect", ...who });
     slots.opened(connectionId, {
-      answers: (withinMs) => answers(connection, withinMs),
+      answers: (withinMs) => answersPing(connection, withinMs),
       close: () => visit.end("USER_CONNECTION_LIMIT"),
     });
     gate.guard(connection);

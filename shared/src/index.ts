@@ -5,6 +5,7 @@ export * from "./filters.js";
 export * from "./ids.js";
 export * from "./limits.js";
 export * from "./namespaces.js";
+export * from "./parse-event.js";
 export * from "./progress.js";
 export * from "./progress-batch.js";
 export * from "./rooms.js";

@@ -176,6 +176,7 @@ async function positiveControls(matrix: Matrix): Promise<void> {
     const replay = await matrix.viewer(who, { query: { last_sequence_id: sequence_id } });
     await replay.has([missed.sequence_id]);
     matrix.got("replay");
+    if ((await matrix.join(who, `/ws/terminal/${who.tasks[0]}`, 2)) === "came in") matrix.got("terminal");
     for (const one of [viewer, replay]) {
       matrix.lookThrough(who, "own", one);
       one.socket.disconnect();
@@ -183,7 +184,7 @@ async function positiveControls(matrix: Matrix): Promise<void> {
   }
 }
 
-const OWN = ["SUBSCRIBE", "connect", "live", "replay", "resume", "snapshot"];
+const OWN = ["SUBSCRIBE", "connect", "live", "replay", "resume", "snapshot", "terminal"];
 
 describe("five tenants", () => {
   needs("POSTGRES");

@@ -404,6 +404,7 @@ describe("slots", () => {
         method: "GET",
         headers: {},
       } as Parameters<typeof judgeHandshake>[0],
+      new URLSearchParams("EIO=4&transport=polling&token=x"),
       false,
       {
         closed: () => (closed ? { code: "DRAINING", message: "", retry: "later" } : undefined),

@@ -48,6 +48,7 @@ export interface HandshakeRules {
  */
 export async function judgeHandshake(
   req: IncomingMessage,
+  query: URLSearchParams,
   upgrade: boolean,
   rules: HandshakeRules,
 ): Promise<Verdict> {
@@ -60,7 +61,6 @@ export async function judgeHandshake(
   if (!rules.origin.allows(req.headers)) return { refused: refusal("ORIGIN_FORBIDDEN") };
   if (shortage) return short(shortage);
 
-  const query = new URL(req.url ?? "/", "http://node").searchParams;
   const token = tokenOf(query, req.headers.authorization);
   const user = token === undefined ? "UNAUTHORIZED" : await rules.verify(token);
   if (typeof user === "string") return { refused: refusal(user) };

@@ -64,16 +64,10 @@ export function openDoor(
       const refused = await judgeSession(req, sid, url.searchParams, rules);
       return refused && { refused };
     }
-    let verdict: Verdict = await judgeHandshake(req, upgrade, rules).catch((error) => {
+    const verdict: Verdict = await judgeHandshake(req, url.searchParams, upgrade, rules).catch((error) => {
       complain(error);
       return { refused: refusal("UNAVAILABLE") };
     });
-    // The node may have closed meanwhile.
-    const late = rules.closed();
-    if (late && "admitted" in verdict) {
-      onAbandoned(verdict.admitted);
-      verdict = { refused: late, userId: verdict.admitted.user.id };
-    }
     const refused = "refused" in verdict ? verdict : undefined;
     const userId = "admitted" in verdict ? verdict.admitted.user.id : verdict.userId;
     onVerdict(refused?.refused.code ?? "admitted", {

@@ -82,9 +82,9 @@ export class Frame {
       return this.webSocketFrame(encoding, offset, false);
     const frames = payloads.map(({ text, bytes }) => webSocketFrame(bytes, text, compress));
     const frame = frames.length === 1 ? (frames[0] as Buffer) : Buffer.concat(frames);
-    if (!compress) return frame;
+    const plain = payloads.reduce((sum, { bytes }) => sum + bytes.length, 0);
     // What does not get smaller only costs each client the work to inflate it.
-    const plain = this.webSocketFrame(encoding, offset, false);
-    return frame.length < plain.length * WORTH ? frame : plain;
+    if (compress && frame.length >= plain * WORTH) return this.webSocketFrame(encoding, offset, false);
+    return frame;
   }
 }

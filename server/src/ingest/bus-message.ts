@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
-import { AgentwireError, isSequenceId } from "@agentwire/shared";
+import { AgentwireError, isSequenceId, parseEvent } from "@agentwire/shared";
 import { parseStatusChange } from "@agentwire/shared/redis";
 import { z } from "zod";
 
@@ -46,14 +46,7 @@ export function parseBusMessage(text: string): BusMessage {
   if (typeof other?.event_id === "string" && isSequenceId(other.sequence_id)) {
     return { name: "ours", source: sourceOf(other.event_id) };
   }
-  const parsed = BusMessage.safeParse(json);
-  if (!parsed.success) {
-    const fields = parsed.error.issues.map(
-      (issue) => `${issue.path.join(".") || "message"}: ${issue.message}`,
-    );
-    throw new AgentwireError("INVALID_EVENT", fields.join("; "));
-  }
-  const { entity_id, event_id, sequence_id, payload } = parsed.data;
+  const { entity_id, event_id, sequence_id, payload } = parseEvent(BusMessage, json, "message");
   if (sequence_id !== undefined)
     throw new AgentwireError("INVALID_EVENT", "sequence_id: is given by us, not to us");
   if (payload.agent_id !== undefined && payload.agent_id !== entity_id) {

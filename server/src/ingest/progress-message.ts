@@ -1,4 +1,4 @@
-import { AgentwireError, ProgressReport } from "@agentwire/shared";
+import { AgentwireError, ProgressReport, parseEvent } from "@agentwire/shared";
 import { z } from "zod";
 
 const BusMessage = z.object({
@@ -12,18 +12,8 @@ const BusMessage = z.object({
 const OURS =
   /^\{"event_type":"PROGRESS_UPDATE","entity_type":"task","entity_id":"[\w.-]+","timestamp":"[\w.:+-]+","event_id":"[\w.-]+","origin":"agentwire",/;
 
-const told = (error: z.ZodError, whole: string): AgentwireError =>
-  new AgentwireError(
-    "INVALID_EVENT",
-    error.issues.map(({ path, message }) => `${path.join(".") || whole}: ${message}`).join("; "),
-  );
-
 /** @throws AgentwireError `INVALID_EVENT`, naming each field that is wrong */
-export function parseProgressReport(input: unknown): ProgressReport {
-  const parsed = ProgressReport.safeParse(input);
-  if (!parsed.success) throw told(parsed.error, "event");
-  return parsed.data;
-}
+export const parseProgressReport = (input: unknown): ProgressReport => parseEvent(ProgressReport, input);
 
 /**
  * @returns nothing for what an emitter of ours said: nodes have it on the project's channel
@@ -37,9 +27,7 @@ export function parseProgressMessage(text: string): ProgressReport | undefined {
   } catch (error) {
     throw new AgentwireError("BAD_REQUEST", "not JSON", { cause: error });
   }
-  const parsed = BusMessage.safeParse(json);
-  if (!parsed.success) throw told(parsed.error, "message");
-  const { entity_id, payload } = parsed.data;
+  const { entity_id, payload } = parseEvent(BusMessage, json, "message");
   if (payload.task_id !== undefined && payload.task_id !== entity_id)
     throw new AgentwireError("INVALID_EVENT", "entity_id: differs from payload.task_id");
   return parseProgressReport({ ...payload, task_id: entity_id });

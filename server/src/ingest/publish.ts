@@ -1,5 +1,5 @@
 import { createHash, randomUUID, timingSafeEqual } from "node:crypto";
-import { AgentwireError, type ProgressReport, type Refusal, refusal } from "@agentwire/shared";
+import { AgentwireError, type ProgressReport, parseEvent, type Refusal, refusal } from "@agentwire/shared";
 import { type Appended, parseStatusChange } from "@agentwire/shared/redis";
 import express, { type ErrorRequestHandler, type RequestHandler, type Response, type Router } from "express";
 import type { Logger } from "pino";
@@ -86,12 +86,7 @@ export function publishRoute({
 }
 
 function eventOf(body: unknown): Record<string, unknown> & { event_type: string } {
-  const parsed = Body.safeParse(body);
-  if (!parsed.success) {
-    const fields = parsed.error.issues.map((issue) => `${issue.path.join(".") || "body"}: ${issue.message}`);
-    throw new AgentwireError("INVALID_EVENT", fields.join("; "));
-  }
-  const { payload, event_type, ...ids } = parsed.data;
+  const { payload, event_type, ...ids } = parseEvent(Body, body, "body");
   for (const [name, value] of Object.entries(ids)) {
     if (name in payload && value !== undefined && payload[name] !== value) {
       throw new AgentwireError("INVALID_EVENT", `${name}: differs from payload.${name}`);

@@ -1,4 +1,4 @@
-import { AgentwireError, Id } from "@agentwire/shared";
+import { Id, parseEvent } from "@agentwire/shared";
 import { z } from "zod";
 
 const Output = z.object({
@@ -19,11 +19,6 @@ export interface TerminalReport {
 
 /** @throws AgentwireError `INVALID_EVENT`, naming each field that is wrong */
 export function parseTerminalReport(input: unknown): TerminalReport {
-  const parsed = Output.safeParse(input);
-  if (!parsed.success) {
-    const fields = parsed.error.issues.map(({ path, message }) => `${path.join(".") || "event"}: ${message}`);
-    throw new AgentwireError("INVALID_EVENT", fields.join("; "));
-  }
-  const { task_id, project_id, stream, data } = parsed.data;
+  const { task_id, project_id, stream, data } = parseEvent(Output, input);
   return { task_id, project_id, payload: { stream, data } };
 }

@@ -54,7 +54,7 @@ function nameAfterConnection(namespace: Namespace, options: AgentsOptions): void
 }
 
 /** The namespace of statuses and progress: lets a visitor in, where it left off, and takes its SUBSCRIBEs. */
-export function serveAgents(io: Server, options: AgentsOptions): Namespace {
+export function serveAgents(io: Server, options: AgentsOptions): void {
   const { hub, presence, store, logger } = options;
   const namespace: Namespace<ClientToServerEvents, ServerToClientEvents> = io.of(AGENTS_NAMESPACE);
   nameAfterConnection(namespace as unknown as Namespace, options);
@@ -169,6 +169,4 @@ export function serveAgents(io: Server, options: AgentsOptions): Namespace {
       presence.remove(socket.id).catch(logFailure("connection record could not be removed"));
     });
   });
-
-  return namespace as unknown as Namespace;
 }

@@ -13,7 +13,8 @@ import type { Connection, Outgoing } from "./connection.js";
 export interface ProgressOptions {
   /** Begins to listen to a project; `listening` is called when what is said there is heard. */
   watch(project: string, heard: (text: string) => void, listening: () => void): void;
-  unwatch(project: string): void;
+  /** @returns whether nobody on this node watches it any more */
+  unwatch(project: string): boolean;
   /** Asks whoever has running tasks in this project to say again how far they are. */
   ask(project: string): void;
   outgoing(envelope: Envelope): Outgoing;
@@ -86,9 +87,7 @@ export class ProgressBoard {
   }
 
   #end(project: string): void {
-    this.options.unwatch(project);
-    for (const projects of this.#watched.values()) if (projects.includes(project)) return;
-    this.#latest.delete(project);
+    if (this.options.unwatch(project)) this.#latest.delete(project);
   }
 
   #show(project: string, connection: Connection): void {
@@ -176,6 +175,6 @@ function parse(text: string, project: string): ProgressMessage {
   if (payload.project_id !== project) throw new Error("progress of another project than its channel's");
   if (typeof event_id !== "string" || typeof timestamp !== "string" || !Number.isInteger(attempt))
     throw new Error("progress without event_id, timestamp or attempt");
-  const { event_type, priority } = { event_type: "PROGRESS_UPDATE", priority: "NORMAL" } as const;
-  return { attempt, envelope: { event_type, event_id, timestamp, priority, payload } };
+  const known = { event_type: "PROGRESS_UPDATE", priority: "NORMAL" } as const;
+  return { attempt, envelope: { ...known, event_id, timestamp, payload } };
 }

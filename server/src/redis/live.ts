@@ -50,11 +50,15 @@ export class Live {
     }, this.onError);
   }
 
-  /** One less. */
-  unwatch(channel: string): void {
+  /**
+   * One less.
+   * @returns whether it was the last one
+   */
+  unwatch(channel: string): boolean {
     const known = this.#interests.get(channel);
-    if (!known || --known.count > 0) return;
+    if (!known || --known.count > 0) return false;
     this.#interests.delete(channel);
     this.subscriber.unsubscribe(channel).catch(this.onError);
+    return true;
   }
 }

@@ -1,10 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { AgentwireError } from "../codes.js";
 import { stamp } from "../envelope.js";
 import { events } from "../events.js";
 import { limits } from "../limits.js";
 import { AGENTS_NAMESPACE } from "../namespaces.js";
+import { parseEvent } from "../parse-event.js";
 import type { SequenceId } from "../sequence.js";
 import { StatusChange } from "../status.js";
 import type { RedisKeys } from "./keys.js";
@@ -24,12 +24,8 @@ export interface Appended {
  * @throws AgentwireError `INVALID_EVENT`, naming each field that is wrong
  */
 export function parseStatusChange(input: unknown): StatusChange & { event_id: string } {
-  const parsed = StatusChange.safeParse(input);
-  if (!parsed.success) {
-    const issues = parsed.error.issues.map((issue) => `${issue.path.join(".") || "event"}: ${issue.message}`);
-    throw new AgentwireError("INVALID_EVENT", issues.join("; "));
-  }
-  return { ...parsed.data, event_id: parsed.data.event_id ?? randomUUID() };
+  const change = parseEvent(StatusChange, input);
+  return { ...change, event_id: change.event_id ?? randomUUID() };
 }
 
 /**

@@ -6,7 +6,7 @@ interface Pinged {
 }
 
 /** Pings a client now, and resolves to whether anything comes from it within so many ms. */
-export function answers(connection: object, withinMs: number): Promise<boolean> {
+export function answersPing(connection: object, withinMs: number): Promise<boolean> {
   const pinged = connection as Pinged;
   return new Promise((resolve) => {
     const end = (came: boolean) => {
