@@ -5,6 +5,8 @@ import { aptInstall } from "./apt.mjs";
 const FURTHER_FOLDERS = ["/usr/sbin", "/usr/local/bin", "/opt/homebrew/bin"];
 /** Debian and Ubuntu keep the servers of each version of PostgreSQL in a folder that is in no PATH. */
 const POSTGRES_VERSIONS = "/usr/lib/postgresql";
+/** Packages of Debian and Ubuntu are for this one, whatever other Python comes first in PATH. */
+const DEBIANS_PYTHON = "/usr/bin/python3";
 
 const folders = () => [...(process.env.PATH ?? "").split(delimiter), ...FURTHER_FOLDERS].filter(Boolean);
 
@@ -75,6 +77,23 @@ export async function provideNginx(processes) {
   if (found) return found;
   await aptInstall(processes, names, "tests of nodes behind nginx need one");
   return required(names);
+}
+
+/**
+ * A Python whose Socket.IO client is Debian's: as foreign as a client can be.
+ * @param {import("./processes.mjs").Processes} processes
+ * @returns {Promise<string>}
+ * @throws Failure where there is none and none can be installed
+ */
+export async function providePython(processes) {
+  const hasClient = async () =>
+    (await processes.run(DEBIANS_PYTHON, ["-c", "import socketio, websocket, requests"])).ok;
+  if (await hasClient()) return DEBIANS_PYTHON;
+  const packages = ["python3-socketio", "python3-websocket", "python3-requests"];
+  await aptInstall(processes, packages, "tests with a client in another language need one");
+  if (!(await hasClient()))
+    throw new Error(`apt-get installed ${packages[0]}, and still Python has no socketio`);
+  return DEBIANS_PYTHON;
 }
 
 /** @param {string[]} names */

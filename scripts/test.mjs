@@ -5,7 +5,13 @@ import { explain, Failure } from "./failure.mjs";
 import { runMocha } from "./mocha.mjs";
 import { prepare } from "./prepare.mjs";
 import { Processes } from "./processes.mjs";
-import { provideChromium, provideNginx, providePostgres, provideRedisServer } from "./programs.mjs";
+import {
+  provideChromium,
+  provideNginx,
+  providePostgres,
+  providePython,
+  provideRedisServer,
+} from "./programs.mjs";
 import { onStop } from "./signals.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -40,6 +46,7 @@ async function providePrograms(processes) {
   };
   await need("REDIS", "AGENTWIRE_REDIS_SERVER", () => provideRedisServer(processes));
   await need("POSTGRES", "AGENTWIRE_POSTGRES", () => providePostgres(processes));
+  await need("PYTHON", "AGENTWIRE_PYTHON", () => providePython(processes));
   await need("NGINX", "AGENTWIRE_NGINX", () => provideNginx(processes));
   if (readdirSync(join(root, "test/browser")).some((name) => name.endsWith(".test.ts"))) {
     await need("CHROMIUM", "AGENTWIRE_CHROMIUM", () => provideChromium(processes));

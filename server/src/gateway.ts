@@ -12,7 +12,6 @@ import { answerRequest, answerUpgrade } from "./door/answer.js";
 import { createEngine, listen } from "./door/engine.js";
 import { openDoor } from "./door/listener.js";
 import { createOriginRule } from "./door/origin.js";
-import { answersPing } from "./door/ping.js";
 import { type SlotNotice, Slots } from "./door/slots.js";
 import { openVerifier } from "./door/verifier.js";
 import { speakMessagePack } from "./gate/encoding.js";
@@ -27,6 +26,7 @@ import { ProgressIntake } from "./ingest/progress-intake.js";
 import { publishRoute } from "./ingest/publish.js";
 import { refuseRoot, serveAgents } from "./node/agents.js";
 import { Expiry } from "./node/expiry.js";
+import { Heartbeat } from "./node/heartbeat.js";
 import { Hub } from "./node/hub.js";
 import { Idle } from "./node/idle.js";
 import { createJoin } from "./node/join.js";
@@ -271,11 +271,15 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     .use(dashboardRoutes());
 
   // The door, and behind it the namespaces.
-  const interval = config.WS_HEARTBEAT_INTERVAL * 1000;
+  const beats = {
+    interval: config.WS_HEARTBEAT_INTERVAL * 1000,
+    timeout: config.WS_HEARTBEAT_TIMEOUT * 1000,
+    maxMissed: config.WS_HEARTBEAT_MAX_MISSED,
+  };
   const { http, engine } = createEngine({
     maxMessageBytes: config.WS_MAX_MESSAGE_BYTES,
-    pingIntervalMs: interval,
-    pingTimeoutMs: interval * (config.WS_HEARTBEAT_MAX_MISSED - 1) + config.WS_HEARTBEAT_TIMEOUT * 1000,
+    pingIntervalMs: beats.interval,
+    silenceMs: beats.interval * (beats.maxMissed - 1) + beats.timeout,
   });
   const address = createAddressRule(config.TRUSTED_PROXIES);
   const admitted = openDoor(http, engine, {
@@ -306,13 +310,14 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     if (!admission) return connection.close(true);
     const { connectionId, user, ip } = admission;
     const who = { user: user.id, ip, connection: connectionId };
-    const visit = visits.open(connection as Opened, admission, ({ endedBecause }, reason) => {
+    const heartbeat = new Heartbeat(connection, beats);
+    const visit = visits.open(connection as Opened, admission, heartbeat, ({ endedBecause }, reason) => {
       slots.release(connectionId);
       audit.note({ event: "disconnect", ...who, reason: endedBecause ?? (reason as DisconnectReason) });
     });
     audit.note({ event: "connect", ...who });
     slots.opened(connectionId, {
-      answers: (withinMs) => answersPing(connection, withinMs),
+      answers: (withinMs) => heartbeat.answers(withinMs),
       close: () => visit.end("USER_CONNECTION_LIMIT"),
     });
     gate.guard(connection);

@@ -6,10 +6,17 @@ import { until } from "./wait.js";
 
 type StatusChange = Envelope<"AGENT_STATUS_CHANGED">;
 
+export type BareOptions = ClientOptions & {
+  user?: string;
+  projects?: string[];
+  /** Told of each ping of Engine.IO's, by its number from 1; without it each is answered at once. */
+  onPing?: (n: number, pong: () => void) => void;
+};
+
 /** Any WebSocket client, and the few packets of Engine.IO and Socket.IO that a viewer needs, in JSON. */
 export async function openBare(
   url: string,
-  { user = "user-1", projects = ["p1"], ...options }: ClientOptions & { user?: string; projects?: string[] },
+  { user = "user-1", projects = ["p1"], onPing = (_, pong) => pong(), ...options }: BareOptions = {},
 ) {
   const query = new URLSearchParams({ EIO: "4", transport: "websocket", token: token(user, projects) });
   const ws = new WebSocket(`${url.replace("http", "ws")}/socket.io/?${query}`, options);
@@ -18,6 +25,7 @@ export async function openBare(
   const events: Envelope[] = [];
   const closed: number[] = [];
   let failure: Error | undefined;
+  let pings = 0;
   ws.on("error", (error) => {
     failure = error;
   });
@@ -26,7 +34,7 @@ export async function openBare(
     const text = data.toString();
     texts.push(text);
     if (text.startsWith("0")) ws.send(`40${AGENTS_NAMESPACE},`);
-    else if (text === "2") ws.send("3");
+    else if (text === "2") onPing(++pings, () => ws.send("3"));
     const event = `42${AGENTS_NAMESPACE},`;
     if (text.startsWith(event)) events.push(JSON.parse(text.slice(event.length))[1]);
   });
@@ -38,6 +46,9 @@ export async function openBare(
     ws,
     /** Every message, as text. */
     texts,
+    get pings(): number {
+      return pings;
+    },
     events,
     /** The code with which it was closed. */
     closed,

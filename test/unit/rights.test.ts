@@ -45,6 +45,8 @@ class Heard implements Joined {
   }
 }
 
+/** Rights do not ask whether anybody is there. */
+const PULSE = { answeredAt: new Date(), answers: async () => true };
 let made = 0;
 
 function house() {
@@ -62,7 +64,7 @@ function house() {
       resumes: true,
       ip: "192.0.2.1",
     };
-    const visit = visits.open(wire, visitor, (...one) => closed.push(one));
+    const visit = visits.open(wire, visitor, PULSE, (...one) => closed.push(one));
     return { visit, wire };
   };
   /** One that has joined. */

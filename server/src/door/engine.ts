@@ -15,10 +15,10 @@ const COMPRESSION = {
 export interface EngineOptions {
   /** Of one message or HTTP body of a client. */
   maxMessageBytes: number;
-  /** Between pings, in ms. */
+  /** Between pings, in ms: what a client is told. Each connection is pinged by its own heartbeat. */
   pingIntervalMs: number;
-  /** How long a client has to answer one. */
-  pingTimeoutMs: number;
+  /** How much later a ping may come before a client gives the node up: as long as the node waits for the client. */
+  silenceMs: number;
 }
 
 /** The HTTP server and the Engine.IO of viewers, which the door joins. */
@@ -31,7 +31,7 @@ export function createEngine(options: EngineOptions): { http: HttpServer; engine
       maxHttpBufferSize: options.maxMessageBytes,
       perMessageDeflate: COMPRESSION,
       pingInterval: options.pingIntervalMs,
-      pingTimeout: options.pingTimeoutMs,
+      pingTimeout: options.silenceMs,
     }),
   };
 }

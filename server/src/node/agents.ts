@@ -131,6 +131,7 @@ export function serveAgents(io: Server, options: AgentsOptions): void {
       asked: visitor.filters,
       began: { epoch, position },
       connectedAt: new Date().toISOString(),
+      answeredAt: () => visit.pulse.answeredAt,
       ip: visitor.ip,
       encoding: visitor.encoding,
       transport: () => socket.conn.transport.name,

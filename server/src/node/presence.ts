@@ -12,6 +12,8 @@ export interface Member {
   /** Where its session began, in the history that its connection now is in. */
   began: { epoch: string; position: SequenceId };
   connectedAt: string;
+  /** When its client was last known to be there. */
+  answeredAt(): Date;
   ip: string;
   encoding: string;
   transport(): string;
@@ -169,11 +171,12 @@ export class Presence {
     });
   }
 
-  #record({ connection, connectedAt, ip, encoding, transport }: Member) {
+  #record({ connection, connectedAt, answeredAt, ip, encoding, transport }: Member): ConnectionRecord {
     return {
       connection_id: connection.id,
       user_id: connection.userId,
       connected_at: connectedAt,
+      last_heartbeat: answeredAt().toISOString(),
       ip,
       transport: transport(),
       encoding,

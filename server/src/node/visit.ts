@@ -22,6 +22,14 @@ export interface Transport {
   close(discard?: boolean): unknown;
 }
 
+/** Whether its client is there. */
+export interface Pulse {
+  /** When it last answered a ping, or came. */
+  readonly answeredAt: Date;
+  /** Pings now, and resolves to whether anything comes within so many ms. */
+  answers(withinMs: number): Promise<boolean>;
+}
+
 /** A namespace that the client has joined. */
 export interface Joined {
   say<E extends EventType>(event_type: E, payload: PayloadOf<E>): void;
@@ -45,6 +53,7 @@ export class Visit {
   constructor(
     readonly visitor: Visitor,
     readonly connection: Transport,
+    readonly pulse: Pulse,
   ) {
     this.#projects = visitor.projects;
   }

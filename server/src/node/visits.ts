@@ -1,4 +1,4 @@
-import { type Transport, Visit, type Visitor } from "./visit.js";
+import { type Pulse, type Transport, Visit, type Visitor } from "./visit.js";
 
 /** A connection of Engine.IO's, as it comes. */
 export interface Opened extends Transport {
@@ -12,8 +12,13 @@ export class Visits implements Iterable<Visit> {
   readonly #byConnection = new WeakMap<object, Visit>();
 
   /** Lasts until the connection closes; `onClosed` is told why it did, in Engine.IO's words. */
-  open(connection: Opened, visitor: Visitor, onClosed: (visit: Visit, reason: string) => void): Visit {
-    const visit = new Visit(visitor, connection);
+  open(
+    connection: Opened,
+    visitor: Visitor,
+    pulse: Pulse,
+    onClosed: (visit: Visit, reason: string) => void,
+  ): Visit {
+    const visit = new Visit(visitor, connection, pulse);
     this.#bySession.set(connection.id, visit);
     this.#byConnection.set(connection, visit);
     connection.once("close", (reason) => {

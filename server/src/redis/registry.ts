@@ -46,7 +46,6 @@ export class Registry {
         .hset(key, {
           ...record,
           instance_id: this.instanceId,
-          last_heartbeat: new Date().toISOString(),
           filters: JSON.stringify(record.filters),
         })
         .expire(key, CONNECTION_TTL_S);

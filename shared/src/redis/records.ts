@@ -2,12 +2,14 @@ import type { Envelope } from "../envelope.js";
 import type { Filters } from "../filters.js";
 import type { SequenceId } from "../sequence.js";
 
-/** `ws:connections:{connection_id}`, beside `instance_id` and `last_heartbeat`, which the node adds. */
+/** `ws:connections:{connection_id}`, beside `instance_id`, which the node adds. */
 export interface ConnectionRecord {
   connection_id: string;
   user_id: string;
   /** ISO 8601. */
   connected_at: string;
+  /** When its client last answered a ping, ISO 8601; as old as two pings at most. */
+  last_heartbeat: string;
   ip: string;
   transport: string;
   encoding: string;
