@@ -3,13 +3,12 @@ import { expect } from "chai";
 import { type Cluster, ONE_ADDRESS, sharedCluster, startCluster } from "../harness/cluster.js";
 import { needs } from "../harness/needs.js";
 import { NodeProcess } from "../harness/node.js";
-import { CREDENTIALS, connectTo, OPERATOR } from "../harness/operator.js";
+import { connectTo, OPERATOR, RIGHT } from "../harness/operator.js";
 import { freePort } from "../harness/ports.js";
 import { onTeardown } from "../harness/teardown.js";
 import { JWT_SECRET, token } from "../harness/token.js";
 import { until } from "../harness/wait.js";
 
-const RIGHT = JSON.stringify(CREDENTIALS);
 const bodyOf = async (answer: Response) => ({ status: answer.status, body: await answer.json() });
 const notFound = { error: { code: "NOT_FOUND", message: "no such resource", retry: "never" } };
 

@@ -2,11 +2,9 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { expect } from "chai";
-import type { Redis } from "ioredis";
 import { readLog } from "../harness/events-log.js";
-import { needs } from "../harness/needs.js";
 import { freePort } from "../harness/ports.js";
-import { type RedisServer, startRedis } from "../harness/redis.js";
+import { sharedRedis, startRedis } from "../harness/redis.js";
 
 const ENTRY = fileURLToPath(new URL("../../emitter/bin/agentwire.js", import.meta.url));
 
@@ -27,20 +25,11 @@ function agentwire(args: string[], input: string | Buffer = "") {
 }
 
 describe("agentwire run", () => {
-  needs("REDIS");
-  let server: RedisServer;
-  let redis: Redis;
-
-  before(async () => {
-    server = await startRedis();
-    redis = server.client();
-  });
-  beforeEach(() => redis.flushall());
-  after(() => server?.stop());
+  const { server, redis } = sharedRedis();
 
   const run = (
     command: string[],
-    { url = server.url, input = "" as string | Buffer, more = [] as string[] } = {},
+    { url = server().url, input = "" as string | Buffer, more = [] as string[] } = {},
   ) =>
     agentwire(
       ["run", "--agent", "builder", "--project", "demo", "--redis", url, ...more, "--", ...command],
@@ -48,7 +37,7 @@ describe("agentwire run", () => {
     );
 
   const published = async () =>
-    (await readLog(redis)).map(({ envelope: { payload } }) =>
+    (await readLog(redis())).map(({ envelope: { payload } }) =>
       payload.message === undefined ? payload.new_status : `${payload.new_status}: ${payload.message}`,
     );
 
@@ -56,7 +45,7 @@ describe("agentwire run", () => {
     const more = ["--task", "task-7", "--attempt", "2"];
     const { code, stderr } = await run(["true"], { more }).ended;
     expect({ code, stderr }).to.deep.equal({ code: 0, stderr: "" });
-    const payloads = (await readLog(redis)).map(({ envelope }) => envelope.payload);
+    const payloads = (await readLog(redis())).map(({ envelope }) => envelope.payload);
     const about = { agent_id: "builder", project_id: "demo", task_id: "task-7", attempt: 2 };
     expect(payloads).to.deep.equal([
       { ...about, old_status: null, new_status: "working" },
@@ -159,7 +148,7 @@ describe("agentwire run", () => {
       expect(stderr)
         .to.match(/^agentwire: [^\n]+\n$/)
         .and.match(message);
-      expect(await redis.dbsize()).to.equal(0);
+      expect(await redis().dbsize()).to.equal(0);
     });
   }
 });

@@ -5,19 +5,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { limits } from "@agentwire/shared";
-import { decodeTerminal, redisKeys, type TerminalEnd, type TerminalMessage } from "@agentwire/shared/redis";
+import { decodeTerminal, type TerminalEnd, type TerminalMessage } from "@agentwire/shared/redis";
 import { expect } from "chai";
-import type { Redis } from "ioredis";
 import { readLog } from "../harness/events-log.js";
-import { needs } from "../harness/needs.js";
 import { freePort } from "../harness/ports.js";
 import { childrenOf, isAlive } from "../harness/processes.js";
-import { type RedisServer, startRedis } from "../harness/redis.js";
+import { sharedRedis } from "../harness/redis.js";
 import { onTeardown } from "../harness/teardown.js";
 import { until } from "../harness/wait.js";
 
 const ENTRY = fileURLToPath(new URL("../../emitter/bin/agentwire.js", import.meta.url));
-const keys = redisKeys();
 const TASK = "task-7";
 const hasScript = (() => {
   try {
@@ -53,18 +50,9 @@ function start(file: string, args: string[], { env = process.env, input = "" as 
 }
 
 describe("agentwire run --task", () => {
-  needs("REDIS");
-  let server: RedisServer;
-  let redis: Redis;
+  const { server, redis, keys } = sharedRedis();
 
-  before(async () => {
-    server = await startRedis();
-    redis = server.client();
-  });
-  beforeEach(() => redis.flushall());
-  after(() => server?.stop());
-
-  const argsOf = (command: string[], { url = server.url, more = [] as string[] } = {}) => [
+  const argsOf = (command: string[], { url = server().url, more = [] as string[] } = {}) => [
     ENTRY,
     ...["run", "--agent", "builder", "--project", "demo", "--task", TASK, "--redis", url, ...more, "--"],
     ...command,
@@ -75,20 +63,20 @@ describe("agentwire run --task", () => {
   /** Somebody watches from before the beginning. */
   async function watch() {
     const heard: TerminalMessage[] = [];
-    const subscriber = server.client();
+    const subscriber = server().client();
     onTeardown(() => subscriber.disconnect());
     subscriber.on("messageBuffer", (_: Buffer, bytes: Buffer) => {
       heard.push(decodeTerminal(bytes) as TerminalMessage);
     });
     await subscriber.subscribe(keys.terminalOutput(TASK));
-    await redis.set(keys.terminalWatched(TASK), "1", "PX", limits.terminalLeaseMs);
+    await redis().set(keys.terminalWatched(TASK), "1", "PX", limits.terminalLeaseMs);
     return {
       bytes: (stream: "stdout" | "stderr") =>
         Buffer.concat(heard.flatMap((one) => ("data" in one && one.stream === stream ? [one.data] : []))),
       end: () => until("the end", () => heard.find((message): message is TerminalEnd => "end" in message)),
     };
   }
-  const said = async () => (await readLog(redis)).map(({ envelope: { payload } }) => payload.new_status);
+  const said = async () => (await readLog(redis())).map(({ envelope: { payload } }) => payload.new_status);
 
   const bar =
     'for (let n = 0; n <= 100; n += 5) process.stdout.write("\\r[" + "#".repeat(n / 5).padEnd(20) + "] " + n + "%");';
@@ -140,7 +128,7 @@ describe("agentwire run --task", () => {
     for (const isWatched of [true, false]) {
       const copy = join(folder(), "copy");
       const viewer = isWatched ? await watch() : undefined;
-      if (!isWatched) await redis.del(keys.terminalWatched(TASK));
+      if (!isWatched) await redis().del(keys.terminalWatched(TASK));
       const { code, stdout } = await run(command, { env: { ...process.env, COPY: copy } }).ended;
       expect(code).to.equal(0);
       expect(stdout.equals(readFileSync(copy))).to.equal(true);
@@ -174,7 +162,7 @@ describe("agentwire run --task", () => {
     child.stdout.destroy();
     const { stderr } = await ended;
     expect(stderr.toString().trim()).to.match(/^(\d+)?$/);
-    expect((await redis.hgetall(keys.terminal(TASK))).ended).to.equal("1");
+    expect((await redis().hgetall(keys.terminal(TASK))).ended).to.equal("1");
   });
 
   it("[D29] who reads slowly holds the command up, and a signal still reaches it", async () => {
@@ -182,9 +170,9 @@ describe("agentwire run --task", () => {
     onTeardown(() => void slow.kill("SIGKILL"));
     slow.stdout.pause();
     await until("the command runs", () => childrenOf(slow.pid as number).length > 0);
-    await until("the lease", () => redis.exists(keys.terminal(TASK)));
-    await redis.pexpire(keys.terminal(TASK), 7000);
-    await until("it is renewed", async () => (await redis.pttl(keys.terminal(TASK))) > 10_000);
+    await until("the lease", () => redis().exists(keys.terminal(TASK)));
+    await redis().pexpire(keys.terminal(TASK), 7000);
+    await until("it is renewed", async () => (await redis().pttl(keys.terminal(TASK))) > 10_000);
     const [command = 0] = childrenOf(slow.pid as number);
     slow.kill("SIGTERM");
     await until("the command is gone", () => !isAlive(command));
@@ -203,13 +191,13 @@ describe("agentwire run --task", () => {
 
   it("[D29] killed, it says nothing about an end, the lease runs out, and the command ends when it writes", async () => {
     const { child, ended, text } = run(["sh", "-c", "while echo x; do sleep 0.1; done"]);
-    await until("it runs", () => text().includes("x") && redis.exists(keys.terminal(TASK)));
+    await until("it runs", () => text().includes("x") && redis().exists(keys.terminal(TASK)));
     const [command = 0] = childrenOf(child.pid as number);
     child.kill("SIGKILL");
     await ended;
     await until("the command is gone", () => !isAlive(command));
-    expect(await redis.hgetall(keys.terminal(TASK))).to.not.have.property("ended");
-    expect(await redis.pttl(keys.terminal(TASK))).to.be.within(1, limits.terminalLeaseMs);
+    expect(await redis().hgetall(keys.terminal(TASK))).to.not.have.property("ended");
+    expect(await redis().pttl(keys.terminal(TASK))).to.be.within(1, limits.terminalLeaseMs);
   });
 
   it("[D29] without Redis the command writes and ends all the same", async () => {
@@ -224,7 +212,7 @@ describe("agentwire run --task", () => {
     const { code, stderr } = await run(["no-such-command-here"]).ended;
     expect(code).to.equal(127);
     expect(stderr.toString()).to.equal("agentwire: cannot start no-such-command-here: command not found\n");
-    expect(await redis.hgetall(keys.terminal(TASK))).to.include({ ended: "1", exit_code: "127" });
+    expect(await redis().hgetall(keys.terminal(TASK))).to.include({ ended: "1", exit_code: "127" });
   });
 
   it("[D29] where no pipe can be made, the command runs all the same, and one line says what is missing", async () => {
@@ -261,7 +249,7 @@ describe("agentwire run --task", () => {
         ["echo ready; exec sleep 100", 143],
         ["trap 'exit 5' TERM; echo ready; while true; do sleep 0.1; done", 5],
       ] as const) {
-        await redis.flushall();
+        await redis().flushall();
         const { child, ended, text } = run(["sh", "-c", script], { more: ["--pty"] });
         await until("it runs", () => text().includes("ready"));
         child.kill("SIGTERM");

@@ -4,6 +4,8 @@ import { until } from "./wait.js";
 
 export const OPERATOR = { ADMIN_USERNAME: "operator", ADMIN_PASSWORD: "correct horse battery staple" };
 export const CREDENTIALS = { username: OPERATOR.ADMIN_USERNAME, password: OPERATOR.ADMIN_PASSWORD };
+/** The same as `auth` of a CONNECT packet. */
+export const RIGHT = JSON.stringify(CREDENTIALS);
 
 export interface Packet {
   /** `0`: let in; `4`: refused; `2`: an event. */
@@ -96,3 +98,9 @@ export async function pollInto(
   await fetch(here, { method: "POST", body: `40${namespace},${auth}` });
   return packetsOf(namespace, await (await fetch(here)).text())[0];
 }
+
+/** What `/admin` refuses with, or `let in`. */
+export const refusalOf = async (url: string, options: ConnectOptions): Promise<unknown> => {
+  const { verdict } = await connectTo(url, "/admin", options);
+  return verdict?.type === "4" ? verdict.data : "let in";
+};

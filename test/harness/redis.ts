@@ -6,7 +6,9 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { redisKeys } from "@agentwire/shared/redis";
 import { Redis } from "ioredis";
+import { needs } from "./needs.js";
 import { freePort } from "./ports.js";
 
 const READY_MS = 20_000;
@@ -75,6 +77,27 @@ export async function startRedis({ port, args = [] }: RedisOptions = {}) {
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+/**
+ * One server for all tests of the surrounding `describe`, empty before each of them, with a connection to it and the
+ * keys. The tests are skipped where there is no Redis.
+ */
+export function sharedRedis() {
+  needs("REDIS");
+  let started: { server: RedisServer; redis: Redis } | undefined;
+  before("start Redis", async () => {
+    const server = await startRedis();
+    started = { server, redis: server.client() };
+  });
+  after("stop Redis", () => started?.server.stop());
+  const running = () => {
+    if (!started) throw new Error("Redis is started before the tests, not while they are declared");
+    return started;
+  };
+  const redis = () => running().redis;
+  beforeEach("empty Redis", () => redis().flushall());
+  return { server: () => running().server, redis, keys: redisKeys() };
 }
 
 async function launch(port: number, folder: string, args: string[]): Promise<ChildProcess> {

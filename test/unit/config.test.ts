@@ -1,3 +1,4 @@
+// Long: one table, of what each setting must not be.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";

@@ -1,11 +1,9 @@
 import { createEmitter, type Emitter, PublishError, type StatusChange } from "@agentwire/emitter";
 import { AgentwireError, limits } from "@agentwire/shared";
-import { redisKeys } from "@agentwire/shared/redis";
 import { expect } from "chai";
 import type { Redis } from "ioredis";
 import { readLog } from "../harness/events-log.js";
-import { needs } from "../harness/needs.js";
-import { type RedisServer, startRedis } from "../harness/redis.js";
+import { sharedRedis } from "../harness/redis.js";
 
 const change = (more: Partial<StatusChange> = {}): StatusChange => ({
   agent_id: "agent-1",
@@ -25,20 +23,11 @@ async function rejection(promise: Promise<unknown>): Promise<unknown> {
 }
 
 describe("emitter", () => {
-  needs("REDIS");
-  let server: RedisServer;
-  let redis: Redis;
-
-  before(async () => {
-    server = await startRedis();
-    redis = server.client();
-  });
-  beforeEach(() => redis.flushall());
-  after(() => server?.stop());
+  const { server, redis, keys } = sharedRedis();
 
   const faces: [string, () => string | Redis][] = [
-    ["a URL", () => server.url],
-    ["a client of the caller", () => server.client()],
+    ["a URL", () => server().url],
+    ["a client of the caller", () => server().client()],
   ];
   for (const [title, face] of faces) {
     describe(`with ${title}`, () => {
@@ -52,7 +41,7 @@ describe("emitter", () => {
         const { event_id, sequence_id, duplicate } = await emitter.agentStatus(
           change({ task_id: "task-1", message: "line\nand ü", progress: 12.5, attempt: 2 }),
         );
-        const [entry, ...more] = await readLog(redis);
+        const [entry, ...more] = await readLog(redis());
         expect(more).to.have.length(0);
         expect(duplicate).to.equal(false);
         expect(entry?.id).to.equal(sequence_id);
@@ -77,26 +66,26 @@ describe("emitter", () => {
         const first = await emitter.agentStatus(change({ event_id: "event-1" }));
         const second = await emitter.agentStatus(change({ event_id: "event-1", new_status: "failed" }));
         expect(second).to.deep.equal({ ...first, duplicate: true });
-        expect(await readLog(redis)).to.have.length(1);
-        expect(await redis.hget(redisKeys().agent("agent-1"), "status")).to.equal("working");
+        expect(await readLog(redis())).to.have.length(1);
+        expect(await redis().hget(keys.agent("agent-1"), "status")).to.equal("working");
       });
 
       it("[D2] while Redis hangs a publish is UNAVAILABLE within 1 s; repeated, it is one entry", async () => {
         await emitter.agentStatus(change({ event_id: "before" }));
-        server.pause();
+        server().pause();
         let error: unknown;
         const started = performance.now();
         try {
           error = await rejection(emitter.agentStatus(change({ new_status: "completed" })));
         } finally {
-          server.resume();
+          server().resume();
         }
         expect(performance.now() - started).to.be.below(2 * limits.publishTimeoutMs);
         expect(error).to.be.instanceOf(PublishError).and.include({ code: "UNAVAILABLE", retry: "later" });
         const { event_id } = error as PublishError;
 
         const repeated = await emitter.agentStatus(change({ new_status: "completed", event_id }));
-        const log = await readLog(redis);
+        const log = await readLog(redis());
         expect(log.map(({ envelope }) => envelope.event_id)).to.deep.equal(["before", event_id]);
         expect(log[1]?.id).to.equal(repeated.sequence_id);
       });
@@ -106,7 +95,7 @@ describe("emitter", () => {
   describe("what it publishes and refuses", () => {
     let emitter: Emitter;
     beforeEach(() => {
-      emitter = createEmitter({ redis: server.url });
+      emitter = createEmitter({ redis: server().url });
     });
     afterEach(() => emitter.close());
 
@@ -116,7 +105,7 @@ describe("emitter", () => {
       }
       await emitter.agentStatus(change({ new_status: "idle", old_status: "cancelled" }));
       await emitter.agentStatus(change({ agent_id: "agent-2" }));
-      const log = await readLog(redis);
+      const log = await readLog(redis());
       expect(log.map(({ envelope }) => envelope.payload.old_status)).to.deep.equal([
         null,
         "working",
@@ -128,12 +117,12 @@ describe("emitter", () => {
     });
 
     it("[D1] the prefix chosen is the prefix written", async () => {
-      const other = createEmitter({ redis, keyPrefix: "{other}" });
+      const other = createEmitter({ redis: redis(), keyPrefix: "{other}" });
       await other.agentStatus(change());
       await other.close();
-      expect(await readLog(redis, "{other}")).to.have.length(1);
-      expect(await redis.keys("ws:*")).to.deep.equal([]);
-      expect(await redis.ping(), "the caller's client is left open").to.equal("PONG");
+      expect(await readLog(redis(), "{other}")).to.have.length(1);
+      expect(await redis().keys("ws:*")).to.deep.equal([]);
+      expect(await redis().ping(), "the caller's client is left open").to.equal("PONG");
     });
 
     it("[D2] changes that were said while Redis was away come in the order they were said", async () => {
@@ -145,8 +134,8 @@ describe("emitter", () => {
       };
       const through = createEmitter({
         redis: {
-          evalsha: (...args) => (away ? fail() : redis.evalsha(...args)),
-          eval: (...args) => (away ? fail() : redis.eval(...args)),
+          evalsha: (...args) => (away ? fail() : redis().evalsha(...args)),
+          eval: (...args) => (away ? fail() : redis().eval(...args)),
         },
       });
       const order = ["idle", "working", "stuck", "failed"] as const;
@@ -159,7 +148,7 @@ describe("emitter", () => {
       said.push(...say("stuck", "failed"));
       await Promise.all(said);
       await through.close();
-      const log = await readLog(redis);
+      const log = await readLog(redis());
       expect(log.map(({ envelope }) => envelope.payload.new_status)).to.deep.equal(order);
     });
 
@@ -183,7 +172,7 @@ describe("emitter", () => {
         const error = await rejection(emitter.agentStatus({ ...change(), ...wrong } as StatusChange));
         expect(error).to.be.instanceOf(AgentwireError).and.include({ code: "INVALID_EVENT", retry: "never" });
         expect((error as Error).message).to.match(new RegExp(`(^|; )${field}: `));
-        expect(await redis.dbsize()).to.equal(0);
+        expect(await redis().dbsize()).to.equal(0);
       });
     }
 
@@ -193,16 +182,16 @@ describe("emitter", () => {
 
     it("[D2] when Redis is killed a publish is UNAVAILABLE, says why, and works again after a restart", async () => {
       await emitter.agentStatus(change());
-      await server.kill();
+      await server().kill();
       const error = await rejection(emitter.agentStatus(change({ event_id: "event-1" })));
       expect(error).to.include({ code: "UNAVAILABLE", event_id: "event-1" });
       expect((error as PublishError).message).to.include("ECONNREFUSED");
-      await server.restart();
+      await server().restart();
       expect(await emitter.agentStatus(change({ event_id: "event-1" }))).to.include({ duplicate: false });
     });
 
     it("[D2] an error that Redis would answer again is no reason to wait", async () => {
-      await redis.set(redisKeys().events, "not a stream");
+      await redis().set(keys.events, "not a stream");
       const error = await rejection(emitter.agentStatus(change({ event_id: "event-1" })));
       expect(error).to.include({ code: "INTERNAL", event_id: "event-1" });
       expect((error as PublishError).message).to.include("WRONGTYPE");
