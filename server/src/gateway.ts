@@ -19,6 +19,7 @@ import { openGate } from "./gate/gate.js";
 import { parser } from "./gate/parser.js";
 import { closeStrangers } from "./gate/rules.js";
 import { Share } from "./gate/share.js";
+import { drain } from "./drain.js";
 import { SlidingLog } from "./gate/window.js";
 import { Bus } from "./ingest/bus.js";
 import { BusLease } from "./ingest/bus-lease.js";
@@ -55,6 +56,7 @@ import { Shares } from "./redis/share.js";
 import { SlotTable } from "./redis/slots.js";
 import { openStore } from "./redis/store.js";
 import { streamLag } from "./redis/stream-lag.js";
+import { Sweep } from "./redis/sweep.js";
 import { Terminals } from "./redis/terminals.js";
 
 // Long, because it is the only file that may know every folder: all wiring is here, and nothing else.
@@ -164,7 +166,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     connections: () => visits.lines(),
     terminals: () => openTerminals.size,
     state: () => uptime.state.name,
-    redisUp: () => commands.status === "ready" && uptime.state.name !== "away",
+    redisUp: () => commands.status === "ready" && uptime.redisAnswers,
     streamLag: () => streamLag(commands, keys, hub.last),
     auditLost: () => audit.lost(),
   });
@@ -212,19 +214,30 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
       await notices.start();
       await slots.renewAll();
       await presence.restoreAll();
-      await store.announce("active", port, presence.size);
+      await announce();
       await bus.start();
     },
-    look: () => lookForLoss(),
+    async look() {
+      await lookForLoss();
+      if (lease.held) await slots.compensate(await sweep.round());
+    },
     async beat() {
       await store.writeSettings();
-      await store.announce("active", port, presence.size);
+      const wasKnown = await announce();
       await slots.renewAll();
       await presence.keepAll();
+      if (wasKnown) return;
+      // It was taken for dead, and others have removed what it had there.
+      await presence.restoreAll();
+      hub.prove("lease_lost");
     },
     onLost: () => hub.tell("ERROR", refusal("DEGRADED")),
+    onBack: () => hub.prove("redis_away"),
     logger,
   });
+  const announce = () =>
+    store.announce(uptime.state.name === "draining" ? "draining" : "active", port, presence.size);
+  const sweep = new Sweep(commands, keys);
   const lookForLoss = async () => {
     const another = await look(hub, store);
     if (!another) return;
@@ -285,8 +298,9 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
   const admitted = openDoor(http, engine, {
     rules: {
       closed: () => {
-        if (uptime.state.name === "stopped") return refusal("DRAINING");
-        return uptime.state.name === "ready" ? undefined : refusal("UNAVAILABLE");
+        const { name } = uptime.state;
+        if (name === "draining" || name === "stopped") return refusal("DRAINING");
+        return name === "ready" ? undefined : refusal("UNAVAILABLE");
       },
       origin: createOriginRule(config.CORS_ORIGINS),
       address,
@@ -403,6 +417,13 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     ready: uptime.start(),
     async stop() {
       // It listens until the end, so that whoever comes now is told why not.
+      uptime.drain();
+      void announce().catch(warn("draining not announced"));
+      await drain({
+        visits,
+        timeoutMs: config.WS_DRAIN_TIMEOUT * 1000,
+        onMoving: ({ id }) => slots.vacate(id),
+      });
       await uptime.stop();
       rights.stop();
       expiry.stop();

@@ -72,6 +72,11 @@ export class Viewer {
     return this.received.slice(this.#before).some(({ event_type }) => event_type === "READY");
   }
 
+  /** Of the connection that it has now, as its READY named it. */
+  get connectionId(): string {
+    return this.payloads("READY").at(-1)?.connection_id ?? "";
+  }
+
   /** Payloads of one kind of event, in order of arrival. */
   payloads<E extends EventType>(type: E): PayloadOf<E>[] {
     return this.received

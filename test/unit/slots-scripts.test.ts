@@ -24,6 +24,7 @@ describe("slots", () => {
     };
     const of = keys.userConnections("anna");
     const from = keys.rateLimitIp("192.0.2.1");
+    const owed = keys.owedIp("192.0.2.1");
     const take = (
       limits: Partial<SlotLimits>,
       { id = "new", since = "" as number | "", over = false } = {},
@@ -40,15 +41,16 @@ describe("slots", () => {
         since,
         over ? "over" : "",
       ];
-      return rig.redis.eval(at("slot-take.lua", NOW), 3, keys.leases, from, of, ...args);
+      return rig.redis.eval(at("slot-take.lua", NOW), 4, keys.leases, from, owed, of, ...args);
     };
     const look = (limits: Partial<SlotLimits>) => {
       const { cluster, perAddressAndMinute } = { ...NO_LIMITS, ...limits };
       return rig.redis.eval(
         at("slot-take.lua", NOW),
-        2,
+        3,
         keys.leases,
         from,
+        owed,
         "look",
         cluster,
         perAddressAndMinute,

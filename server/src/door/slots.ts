@@ -1,4 +1,5 @@
 import { setTimeout as pause } from "node:timers/promises";
+import { networkOf } from "./address.js";
 
 /** One connection's place in the cluster. */
 export interface Slot {
@@ -21,6 +22,10 @@ export interface SlotTable {
   /** Resolves to the connections that have no place any more. */
   renew(slots: Slot[]): Promise<string[]>;
   release(slot: Slot, neverOpened?: boolean): Promise<void>;
+  /** As `release`, but it may come back whatever its address' limit is. */
+  vacate(slot: Slot): Promise<void>;
+  /** These connections were lost through no fault of their addresses: as many may come back. */
+  owe(lost: Pick<Slot, "connectionId" | "address">[]): Promise<void>;
 }
 
 /** The connection that has a place. */
@@ -115,11 +120,26 @@ export class Slots {
 
   /** Where Redis is away the lease ends by itself. */
   release(connectionId: string): void {
+    this.#leave(connectionId, (slot, neverOpened) => this.options.table.release(slot, neverOpened));
+  }
+
+  /** Its client was told to go elsewhere: it finds its place free, whatever it and its address have taken meanwhile. */
+  vacate(connectionId: string): void {
+    this.#leave(connectionId, (slot) => this.options.table.vacate(slot));
+  }
+
+  /** Connections of dead nodes: whoever had them may come back. @throws what the table throws */
+  async compensate(lost: { connectionId: string; ip: string }[]): Promise<void> {
+    await this.options.table.owe(
+      lost.map(({ connectionId, ip }) => ({ connectionId, address: networkOf(ip) })),
+    );
+  }
+
+  #leave(connectionId: string, give: (slot: Slot, neverOpened: boolean) => Promise<void>): void {
     const held = this.#held.get(connectionId);
     if (!held) return;
     this.#held.delete(connectionId);
-    const leaving = this.options.table
-      .release(held.slot, held.holder === undefined)
+    const leaving = give(held.slot, held.holder === undefined)
       .catch(this.options.onError)
       .finally(() => this.#leaving.delete(leaving));
     this.#leaving.add(leaving);

@@ -5,9 +5,10 @@ import type { Logger } from "pino";
  * - `starting`: Redis was not there yet, or this node's reader has not proven that it reads
  * - `ready`: viewers are welcome
  * - `away`: Redis is gone; viewers that are here stay
+ * - `draining`: viewers that are here are sent elsewhere, and served until they go
  * - `stopped`: for good
  */
-export type Readiness = { name: "starting" } | { name: "ready" } | { name: "away" } | { name: "stopped" };
+export type Readiness = { name: "starting" | "ready" | "away" | "draining" | "stopped" };
 
 export interface ReadinessOptions {
   /** Everything between "Redis answers" and "viewers are welcome"; again after each outage. Safe to repeat. */
@@ -18,6 +19,8 @@ export interface ReadinessOptions {
   beat(): Promise<void>;
   /** Redis is gone; the viewers should know. */
   onLost(): void;
+  /** Redis is there again, and the node as it was. */
+  onBack(): void;
   logger: Logger;
 }
 
@@ -31,13 +34,24 @@ const PATIENCE_MS = 2000;
 export class Uptime {
   #state: Readiness = { name: "starting" };
   readonly #stopped = new AbortController();
+  #draining = false;
   #lastBeat = 0;
   #running: Promise<void> | undefined;
 
   constructor(private readonly options: ReadinessOptions) {}
 
   get state(): Readiness {
-    return this.#state;
+    return this.#draining && this.#state.name !== "stopped" ? { name: "draining" } : this.#state;
+  }
+
+  /** Whether Redis answers, or did a moment ago. */
+  get redisAnswers(): boolean {
+    return this.#state.name === "ready";
+  }
+
+  /** From now on nobody is welcome any more; everything else goes on, until {@link stop}. */
+  drain(): void {
+    this.#draining = true;
   }
 
   /** To be called when the connection to Redis is lost: the next look may be a second away. */
@@ -90,7 +104,9 @@ export class Uptime {
       try {
         if (this.#state.name !== "ready") {
           await this.#untilReady();
+          if (signal.aborted) return;
           this.options.logger.info("redis is back");
+          this.options.onBack();
         }
         await this.options.look();
         if (Date.now() - this.#lastBeat >= BEAT_MS) {

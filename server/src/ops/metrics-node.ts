@@ -6,7 +6,7 @@ const { version } = createRequire(import.meta.url)("../../package.json") as { ve
 
 export const TRANSPORTS = ["polling", "websocket"] as const;
 const ENCODINGS = ["json", "messagepack"] as const;
-const STATES = ["starting", "ready", "away", "stopped"] as const;
+const STATES = ["starting", "ready", "away", "draining", "stopped"] as const;
 
 export interface NodeSources {
   /** The connections of this node. */

@@ -18,10 +18,11 @@ export class Registry {
     private readonly instanceId: string,
   ) {}
 
-  async announce(state: InstanceState, port: number, connections: number): Promise<void> {
+  /** @returns whether this node was known: a lease that ended was taken for its death */
+  async announce(state: InstanceState, port: number, connections: number): Promise<boolean> {
     const key = this.keys.instance(this.instanceId);
-    const pipeline = this.redis
-      .pipeline()
+    const transaction = this.redis
+      .multi()
       .hset(key, {
         instance_id: this.instanceId,
         host: hostname(),
@@ -32,8 +33,8 @@ export class Registry {
         connections,
       })
       .expire(key, INSTANCE_TTL_S)
-      .set(this.keys.instanceState(this.instanceId), state, "PX", LEASE_MS);
-    await replies(pipeline);
+      .set(this.keys.instanceState(this.instanceId), state, "PX", LEASE_MS, "GET");
+    return (await replies(transaction)).at(-1) !== null;
   }
 
   /** Writes whole records: a Redis that came back empty has them again. */

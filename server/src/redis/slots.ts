@@ -6,6 +6,7 @@ import { replies } from "./pipeline.js";
 const source = (name: string) => readFileSync(new URL(`../../src/redis/${name}`, import.meta.url), "utf8");
 const TAKE = script(source("slot-take.lua"));
 const RENEW = script(source("slot-renew.lua"));
+const OWE = script(source("slot-owe.lua"));
 
 /** A connection that says nothing for this long has no place any more: its node is taken for dead. */
 const LEASE_MS = 15_000;
@@ -44,7 +45,7 @@ export class SlotTable {
   async look(address: string): Promise<Shortage | undefined> {
     const { cluster, perAddressAndMinute } = this.limits;
     if (cluster === 0 && perAddressAndMinute === 0) return undefined;
-    const keys = [this.keys.leases, this.keys.rateLimitIp(address)];
+    const keys = this.#keysOf(address);
     const answer = await runScript(this.redis, TAKE, keys, ["look", cluster, perAddressAndMinute, MINUTE_MS]);
     return shortage(answer as Answer);
   }
@@ -62,7 +63,7 @@ export class SlotTable {
     takeOver = false,
   ): Promise<Shortage | { former: string }> {
     const { cluster, perUser, perAddressAndMinute } = this.limits;
-    const keys = [this.keys.leases, this.keys.rateLimitIp(address), this.keys.userConnections(userId)];
+    const keys = [...this.#keysOf(address), this.keys.userConnections(userId)];
     const answer = (await runScript(this.redis, TAKE, keys, [
       "take",
       cluster,
@@ -98,6 +99,24 @@ export class SlotTable {
       .zrem(this.keys.userConnections(userId), connectionId);
     if (neverOpened) pipeline.zrem(this.keys.rateLimitIp(address), connectionId);
     await replies(pipeline);
+  }
+
+  /** As {@link release}, for a connection that the node ends and that may come back whatever its address' limit is. */
+  async vacate(slot: Slot): Promise<void> {
+    await this.release(slot);
+    await this.owe([slot]);
+  }
+
+  /** These connections were lost through no fault of their addresses. */
+  async owe(lost: Pick<Slot, "connectionId" | "address">[]): Promise<void> {
+    if (lost.length === 0) return;
+    const keys = lost.flatMap(({ address }) => [this.keys.rateLimitIp(address), this.keys.owedIp(address)]);
+    const ids = lost.map(({ connectionId }) => connectionId);
+    await runScript(this.redis, OWE, keys, [MINUTE_MS, ...ids]);
+  }
+
+  #keysOf(address: string): string[] {
+    return [this.keys.leases, this.keys.rateLimitIp(address), this.keys.owedIp(address)];
   }
 }
 

@@ -30,16 +30,23 @@ export function redisKeys(prefix = "ws", busPrefix = "events:") {
     replayPrefix: `${prefix}:replay:agent_status:`,
     /** Hash, TTL 24 h: one connection. */
     connection: (connectionId: string) => `${prefix}:connections:${connectionId}`,
+    connectionPrefix: `${prefix}:connections:`,
     /** Sorted set of connection ids, scored by lease end (ms). */
     userConnections: (userId: string) => `${prefix}:connections:user:${userId}`,
+    userConnectionsPrefix: `${prefix}:connections:user:`,
     /** Sorted set of the connection ids of all nodes, scored by lease end (ms). */
     leases: `${prefix}:leases`,
     /** Sorted set of connection ids, scored by when they came from this address (ms). */
     rateLimitIp: (address: string) => `${prefix}:ratelimit:ip:${address}`,
+    /** Number, expires: connections of this address that a node ended, and that may come back beyond the limit. */
+    owedIp: (address: string) => `${prefix}:ratelimit:ip:owed:${address}`,
     /** Hash: what a stock client's `pid` resumes. */
     session: (pid: string) => `${prefix}:session:${pid}`,
     /** Hash, TTL 60 s: one node. */
     instance: (instanceId: string) => `${prefix}:instances:${instanceId}`,
+    instancePrefix: `${prefix}:instances:`,
+    /** Pattern of all keys of connections and of nodes. */
+    registry: `${prefix}:[ci]*:*`,
     /** String, TTL 15 s: `active`, `draining` or `shutdown`. */
     instanceState: (instanceId: string) => `${prefix}:instances:${instanceId}:state`,
     /** String, expires: the node that takes foreign bus messages in. */
