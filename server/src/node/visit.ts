@@ -18,7 +18,11 @@ export interface Visitor {
 
 /** Engine.IO's connection. */
 export interface Transport {
-  readonly transport: { readonly name: string };
+  readonly transport: {
+    readonly name: string;
+    readonly writable?: boolean;
+    prependOnceListener?(event: "ready", listener: () => void): unknown;
+  };
   close(discard?: boolean): unknown;
 }
 
@@ -96,7 +100,24 @@ export class Visit {
     this.#ending = true;
     this.endedBecause = because;
     const said = Promise.all([...this.namespaces].map((namespace) => namespace.drained()));
-    // Not a plain close: on polling that waits for a request, which may never come.
-    void Promise.race([said, pause(LAST_WORDS_MS)]).then(() => this.connection.close(true));
+    void Promise.race([said, pause(LAST_WORDS_MS)])
+      // A request that may never come.
+      .then(() => Promise.race([this.#closeInTurn(), pause(LAST_WORDS_MS)]))
+      .then(() => this.connection.close(true));
+  }
+
+  /**
+   * A client that polls is told in the answer to its next request, before anything else takes it; closed without one, it
+   * would find an unknown session, and take that for a fault.
+   */
+  async #closeInTurn(): Promise<void> {
+    const { transport } = this.connection;
+    if (transport.name !== "polling" || transport.writable || !transport.prependOnceListener) return;
+    await new Promise<void>((resolve) => {
+      transport.prependOnceListener?.("ready", () => {
+        this.connection.close(true);
+        resolve();
+      });
+    });
   }
 }

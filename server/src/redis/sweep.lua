@@ -6,12 +6,12 @@
 --       7 leases that ended before now minus this (ms) are forgotten
 --
 -- A connection's record is written after its lease, and a lease is renewed before the record: a record without a lease is
--- nobody's. Returns {now (ms), leases looked at, then id and ip of each connection that was removed}.
+-- nobody's. Returns {now (ms), leases looked at, then id and ip of each connection whose lease ended}.
 
 local leases, records, users, instances = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local removed = {}
+local died = {}
 
 local function is_live(id)
   local till = redis.call('ZSCORE', leases, id)
@@ -36,10 +36,7 @@ local function sweep_record(id)
   if record[2] then
     sweep_instance(instances .. record[2])
   end
-  if record[3] then
-    removed[#removed + 1] = id
-    removed[#removed + 1] = record[3]
-  end
+  return record[3]
 end
 
 local function sweep_user(key)
@@ -58,7 +55,11 @@ end
 redis.call('ZREMRANGEBYSCORE', leases, '-inf', now - ARGV[7])
 local ended = redis.call('ZRANGEBYSCORE', leases, '(' .. ARGV[4], now, 'LIMIT', ARGV[5], ARGV[6])
 for _, id in ipairs(ended) do
-  sweep_record(id)
+  local ip = sweep_record(id)
+  if ip then
+    died[#died + 1] = id
+    died[#died + 1] = ip
+  end
 end
 for i = 2, #KEYS do
   local key = KEYS[i]
@@ -70,4 +71,4 @@ for i = 2, #KEYS do
     sweep_instance(key)
   end
 end
-return { now, #ended, unpack(removed) }
+return { now, #ended, unpack(died) }

@@ -30,7 +30,7 @@ export class Sweep {
 
   /**
    * What ended since the last round, at once; and a part of everything, for what was left by whatever cause.
-   * @returns the connections that were removed
+   * @returns the connections that died
    * @throws what Redis answers while it is away
    */
   async round(): Promise<Swept[]> {
@@ -53,11 +53,17 @@ export class Sweep {
   async #sweep(found: string[], swept: Swept[], offset?: number) {
     const { leases, connectionPrefix, userConnectionsPrefix, instancePrefix } = this.keys;
     const prefixes = [connectionPrefix, userConnectionsPrefix, instancePrefix];
-    const args = [...prefixes, this.#endedBefore, offset ?? 0, offset === undefined ? 0 : PAGE, REMEMBERED_MS];
+    const args = [
+      ...prefixes,
+      this.#endedBefore,
+      offset ?? 0,
+      offset === undefined ? 0 : PAGE,
+      REMEMBERED_MS,
+    ];
     const answer = await runScript(this.redis, SWEEP, [leases, ...found], args);
-    const [now, looked, ...removed] = answer as [number, number, ...string[]];
-    for (let i = 0; i < removed.length; i += 2)
-      swept.push({ connectionId: removed[i] as string, ip: removed[i + 1] as string });
+    const [now, looked, ...died] = answer as [number, number, ...string[]];
+    for (let i = 0; i < died.length; i += 2)
+      swept.push({ connectionId: died[i] as string, ip: died[i + 1] as string });
     return { now, looked };
   }
 }
