@@ -1,13 +1,20 @@
 import { setTimeout as pause } from "node:timers/promises";
-import type { Visit } from "./node/visit.js";
+import type { Code, PayloadOf } from "@agentwire/shared";
 
-export interface DrainOptions {
+/** A client that is here. */
+interface Leaving {
+  say(event_type: "SERVER_DRAINING", payload: PayloadOf<"SERVER_DRAINING">): void;
+  /** Ends its connection as a transport close: it comes back. */
+  end(because: Code): void;
+}
+
+export interface DrainOptions<V extends Leaving> {
   /** Those who are here; who leaves is no longer among them. */
-  visits: Iterable<Visit>;
+  visits: Iterable<V>;
   /** All of them are gone after this, in ms. */
   timeoutMs: number;
   /** Its client was told to go: its place is free for the connection that it makes elsewhere. */
-  onMoving(visit: Visit): void;
+  onMoving(visit: V): void;
 }
 
 /** Clients are sent away at this rate, per second: other nodes take so many in without a queue at their doors. */
@@ -21,14 +28,15 @@ const TICK_MS = 50;
  * understands `SERVER_DRAINING` goes by itself; the connection of one that does not is closed, and it comes back.
  * Resolves when nobody is left, or the time is over.
  */
-export async function drain({ visits, timeoutMs, onMoving }: DrainOptions): Promise<void> {
+export async function drain<V extends Leaving>(options: DrainOptions<V>): Promise<void> {
+  const { visits, timeoutMs, onMoving } = options;
   const began = performance.now();
   const grace = Math.min(GRACE_MS, timeoutMs / 2);
   const count = [...visits].length;
   const spread = Math.min(timeoutMs - grace, (count * 1000) / PER_SECOND);
   /** When each is to go, in ms from the beginning. */
   const times = shuffled(Array.from({ length: count }, (_, n) => ((n + Math.random()) * spread) / count));
-  const slots = new Map<Visit, { goes: number; moving: boolean }>();
+  const slots = new Map<V, { goes: number; moving: boolean }>();
 
   for (;;) {
     const now = performance.now() - began;

@@ -104,6 +104,7 @@ describe("a paused node", () => {
       new_status: "working",
     });
     await viewer.has([sequence_id]);
+    await viewer.sees("the end of its refill", () => viewer.payloads("REPLAY_END").length > 0);
     expect(viewer.payloads("REPLAY_END").at(-1)).to.include({ complete: true });
     expect(viewer.connects).to.deep.equal([false]);
   });
