@@ -37,6 +37,27 @@ describe("continuity", () => {
     });
   });
 
+  it("[D9][D10] an entry that does not know of the last one: Redis lost that, until the history has another name", () => {
+    const continuity = at();
+    continuity.judgeEntry({ id: "11-0", prev: "10-0", epoch: "now" });
+    continuity.judgeEntry({ id: "13-0", prev: "12-0", epoch: "now" });
+    expect(continuity.lostEnd).to.equal(false);
+    continuity.judgeEntry({ id: "11-0", prev: "9-0", epoch: "now" });
+    expect(continuity.lostEnd).to.equal(true);
+    continuity.epoch = "now";
+    expect(continuity.lostEnd).to.equal(true);
+    continuity.epoch = "next";
+    expect(continuity.lostEnd).to.equal(false);
+  });
+
+  it("[D9] what was appended before the history got its name is nothing new, wherever it stands", () => {
+    const continuity = at();
+    continuity.epoch = "next";
+    expect(continuity.judgeEntry({ id: "11-0", prev: "10-0", epoch: "now" })).to.equal("repeat");
+    expect(continuity.judgeEntry({ id: "11-0", prev: "10-0", epoch: "next" })).to.equal("next");
+    expect(continuity.judgeEntry({ id: "11-0", prev: "10-0", epoch: "then" })).to.equal("other_history");
+  });
+
   describe("judges the head that stands in Redis", () => {
     const head = (head: string, epoch = "now") => ({ head, epoch });
 

@@ -3,20 +3,43 @@ import { compareSequence, SEQUENCE_START, type SequenceId } from "@agentwire/sha
 /** Knows the last durable event this node handled, and notices when one is missing. */
 export class Continuity {
   #lastSeenBehind: SequenceId | undefined;
+  #epoch: string;
+  /** The history before this one. */
+  #former: string | undefined;
+  /** An entry came that does not know of the last one: Redis has lost that, and who has not heard it never will. */
+  lostEnd = false;
 
   constructor(
-    public epoch = "",
+    epoch = "",
     public last: SequenceId = SEQUENCE_START,
-  ) {}
+  ) {
+    this.#epoch = epoch;
+  }
 
-  /** Each entry names the one before it. */
+  get epoch(): string {
+    return this.#epoch;
+  }
+
+  set epoch(name: string) {
+    if (name === this.#epoch) return;
+    this.#former = this.#epoch;
+    this.#epoch = name;
+    this.lostEnd = false;
+  }
+
+  /**
+   * Each entry names the one before it. One of the former history was appended before this one had its name: everybody is
+   * brought up to date from after that.
+   */
   judgeEntry(entry: {
     id: SequenceId;
     prev: SequenceId;
     epoch: string;
   }): "next" | "repeat" | "gap" | "other_history" {
+    if (entry.epoch === this.#former) return "repeat";
     if (entry.epoch !== this.epoch) return "other_history";
     if (compareSequence(entry.id, this.last) <= 0) return "repeat";
+    if (compareSequence(entry.prev, this.last) < 0) this.lostEnd = true;
     return entry.prev === this.last ? "next" : "gap";
   }
 

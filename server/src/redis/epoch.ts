@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
 import type { RedisKeys } from "@agentwire/shared/redis";
 import { runScript, script } from "@agentwire/shared/redis";
 import type { Redis } from "ioredis";
@@ -10,6 +11,18 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then
 end
 return redis.call('GET', KEYS[1])
 `);
+
+const RECOGNISE = script(
+  readFileSync(new URL("../../src/redis/epoch-recognise.lua", import.meta.url), "utf8"),
+);
+
+/**
+ * Gives the history another name where a failover has put another server in its place.
+ * @returns whether it did
+ */
+export async function recogniseServer(redis: Redis, keys: RedisKeys): Promise<boolean> {
+  return (await runScript(redis, RECOGNISE, [keys.epoch, keys.server], [randomUUID()])) === 1;
+}
 
 /** Names the history where it has no name yet. Returns the name in force. */
 export async function ensureEpoch(redis: Redis, keys: RedisKeys): Promise<string> {

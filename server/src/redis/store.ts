@@ -2,7 +2,7 @@ import type { SequenceId } from "@agentwire/shared";
 import type { ConnectionRecord, RedisKeys, SessionProgress, SessionRecord } from "@agentwire/shared/redis";
 import type { Redis } from "ioredis";
 import { Audience } from "./audience.js";
-import { ensureEpoch, renewEpoch } from "./epoch.js";
+import { ensureEpoch, recogniseServer, renewEpoch } from "./epoch.js";
 import { Log } from "./log.js";
 import { Registry } from "./registry.js";
 import { Replay, type ReplayLimits } from "./replay.js";
@@ -64,6 +64,7 @@ export function openStore({ redis, keys, instanceId, limits }: StoreOptions) {
       return ids;
     },
     head: () => log.head(),
+    recogniseServer: () => recogniseServer(redis, keys),
     ensureEpoch: () => ensureEpoch(redis, keys),
     renewEpoch: (former: string) => renewEpoch(redis, keys, former),
     writeSettings: () => writeSettings(redis, keys, limits),

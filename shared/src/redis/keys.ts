@@ -12,6 +12,8 @@ export function redisKeys(prefix = "ws", busPrefix = "events:") {
     head: `${prefix}:events:head`,
     /** String: the name of this history. Another name means: Redis came back without its data. */
     epoch: `${prefix}:epoch`,
+    /** String: the replication id of the server that holds this history. */
+    server: `${prefix}:epoch:server`,
     /** Hash `window_ms, max_replay`: written by the nodes, read by append.lua, so that all publishers agree. */
     settings: `${prefix}:settings`,
     /** String, expires: the `sequence_id` that an `event_id` was given. */
