@@ -24,7 +24,8 @@ export interface Publish<T> {
 
 /**
  * Settles within a second, whatever Redis does: with Redis' answer, or with a {@link PublishError}: `UNAVAILABLE`
- * where a repeat helps, also at once where too many wait already; `INTERNAL` where Redis answered with an error that will come again.
+ * where a repeat helps, at once where too many wait already; `INTERNAL` where Redis answered with an error that will
+ * come again.
  */
 export async function publishConfirmed<T>(publish: Publish<T>): Promise<T> {
   const { event_id, agent_id, order, pending } = publish;

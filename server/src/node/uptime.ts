@@ -105,6 +105,7 @@ export class Uptime {
       try {
         if (this.#state.name !== "ready") {
           await this.#untilReady();
+          if (signal.aborted) return;
           this.options.logger.info("redis is back");
         }
         await this.options.look();
