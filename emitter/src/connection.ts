@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentwireError, limits } from "@agentwire/shared";
-import type { Publisher, ScriptRunner } from "@agentwire/shared/redis";
+import { leaveElsewhere, type Publisher, type ScriptRunner } from "@agentwire/shared/redis";
 import { Redis } from "ioredis";
 
 const DISCONNECT_MS = 100;
@@ -58,6 +58,8 @@ export interface Connection {
   redis: RedisClient;
   /** Why there is no connection just now, where we know it. */
   failure(): Error | undefined;
+  /** To be called when something was written: where that was on another server than before, listeners follow. */
+  written(): void;
   /** On a connection of its own, which comes back by itself; the caller closes it. */
   listen(channel: string, listener: Listener): Subscription;
   /** The same for many channels; none in the beginning. */
@@ -70,6 +72,7 @@ export function borrowConnection(redis: RedisClient): Connection {
   return {
     redis,
     failure: () => undefined,
+    written() {},
     listen(channel, listener) {
       if (!redis.duplicate) return { close: async () => {} };
       return subscribe(redis.duplicate(SUBSCRIBER) as Redis, channel, listener);
@@ -92,6 +95,14 @@ export function openConnection(url: string): Connection {
   if (!isRedisUrl(url)) {
     throw new AgentwireError("BAD_REQUEST", "the Redis URL must begin with redis://, rediss:// or /");
   }
+  let failure: Error | undefined;
+  let demoted = false;
+  const listeners = new Set<Redis>();
+  const openListener = (): Redis => {
+    const listener = new Redis(url, SUBSCRIBER);
+    listeners.add(listener.on("end", () => listeners.delete(listener)));
+    return listener;
+  };
   const redis = new Redis(url, {
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
@@ -99,8 +110,11 @@ export function openConnection(url: string): Connection {
     socketTimeout: limits.publishTimeoutMs,
     disconnectTimeout: DISCONNECT_MS,
     retryStrategy,
+    reconnectOnError: leaveElsewhere((error) => {
+      demoted = true;
+      failure = error;
+    }),
   });
-  let failure: Error | undefined;
   redis.on("error", (error: Error) => {
     failure = error;
   });
@@ -110,8 +124,13 @@ export function openConnection(url: string): Connection {
   return {
     redis,
     failure: () => failure,
-    listen: (channel, listener) => subscribe(new Redis(url, SUBSCRIBER), channel, listener),
-    listenToMany: (listener) => subscribeToMany(new Redis(url, SUBSCRIBER), listener),
+    written() {
+      if (!demoted) return;
+      demoted = false;
+      for (const listener of listeners) listener.disconnect(true);
+    },
+    listen: (channel, listener) => subscribe(openListener(), channel, listener),
+    listenToMany: (listener) => subscribeToMany(openListener(), listener),
     close: () => disconnect(redis),
   };
 }

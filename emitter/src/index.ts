@@ -2,6 +2,7 @@ import { AgentwireError, type StatusChange } from "@agentwire/shared";
 import { type Appended, redisKeys } from "@agentwire/shared/redis";
 import { borrowConnection, openConnection, type RedisClient } from "./connection.js";
 import { Order } from "./order.js";
+import { pendingOf } from "./pending.js";
 import { batchMsOf, ProgressPublisher } from "./progress.js";
 import { agentStatus } from "./status.js";
 import { openTask, type Task, type TaskSubject } from "./task.js";
@@ -27,6 +28,11 @@ export interface EmitterOptions {
    * `WS_TERMINAL_BYTES_PER_SECOND`, or 1,048,576.
    */
   terminalBytesPerSecond?: number;
+  /**
+   * How many status changes may wait for Redis at once, default 10,000. One more is refused at once and not sent:
+   * while Redis is away a worker's memory is bounded.
+   */
+  maxPending?: number;
 }
 
 export interface Emitter {
@@ -35,7 +41,8 @@ export interface Emitter {
    * (`duplicate` tells that it stood there before). Settles within a second.
    *
    * @throws AgentwireError `INVALID_EVENT`, naming the field; nothing was written
-   * @throws PublishError `UNAVAILABLE`: not confirmed; repeat with the error's `event_id`
+   * @throws PublishError `UNAVAILABLE`: not confirmed; repeat with the error's `event_id`. At once where `maxPending`
+   * wait already
    */
   agentStatus(change: StatusChange): Promise<Appended>;
   /**
@@ -65,6 +72,7 @@ export function createEmitter(options: EmitterOptions): Emitter {
   const connection = typeof redis === "string" ? openConnection(redis) : borrowConnection(redis);
   const keys = redisKeys(keyPrefix, busPrefix);
   const order = new Order();
+  const pending = pendingOf(options.maxPending);
   const progress = new ProgressPublisher({ connection, keys, batchMs });
   const terminals = new Terminals({ connection, keys, bytesPerSecond });
   const underWay = new Set<Promise<unknown>>();
@@ -81,7 +89,7 @@ export function createEmitter(options: EmitterOptions): Emitter {
     async agentStatus(change) {
       if (closed) throw new AgentwireError("UNAVAILABLE", "the emitter is closed");
       progress.statusChanges(change);
-      const appended = await track(agentStatus(connection, keys, order, change));
+      const appended = await track(agentStatus(connection, keys, order, pending, change));
       progress.statusChanged(change);
       return appended;
     },

@@ -2,9 +2,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { limits } from "@agentwire/shared";
 import { PublishError } from "./errors.js";
 import type { Order } from "./order.js";
+import type { Pending } from "./pending.js";
 
 /** Answers of Redis that pass by themselves: starting, failing over, busy, full. */
-const PASSING = /^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|BUSY|MISCONF|OOM)\b/;
+const PASSING =
+  /^(?:EXECABORT .*: )?(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|BUSY|MISCONF|OOM)\b/;
 
 const FIRST_PAUSE_MS = 10;
 const LONGEST_PAUSE_MS = 200;
@@ -17,14 +19,16 @@ export interface Publish<T> {
   /** Why there is no connection, where the sender knows better than the error of `send`. */
   failure(): Error | undefined;
   order: Order;
+  pending: Pending;
 }
 
 /**
  * Settles within a second, whatever Redis does: with Redis' answer, or with a {@link PublishError}: `UNAVAILABLE`
- * where a repeat helps, `INTERNAL` where Redis answered with an error that will come again.
+ * where a repeat helps, at once where too many wait already; `INTERNAL` where Redis answered with an error that will
+ * come again.
  */
 export async function publishConfirmed<T>(publish: Publish<T>): Promise<T> {
-  const { event_id, agent_id, order } = publish;
+  const { event_id, agent_id, order, pending } = publish;
   let over = false;
   let failure: unknown;
   let place = order.isHeld(agent_id) ? order.join(agent_id) : undefined;
@@ -60,7 +64,7 @@ export async function publishConfirmed<T>(publish: Publish<T>): Promise<T> {
   });
 
   try {
-    return await Promise.race([untilConfirmed(), deadline]);
+    return await Promise.race([pending.run(event_id, untilConfirmed), deadline]);
   } finally {
     over = true;
     clearTimeout(timer);
@@ -70,5 +74,8 @@ export async function publishConfirmed<T>(publish: Publish<T>): Promise<T> {
 
 /** An error that Redis itself answered, and would answer again. */
 export function isLasting(error: unknown): error is Error {
-  return error instanceof Error && error.name === "ReplyError" && !PASSING.test(error.message);
+  if (!(error instanceof Error) || error.name !== "ReplyError") return false;
+  // Of a transaction: what it says itself is only that there were errors.
+  const { previousErrors: causes = [error] } = error as { previousErrors?: Error[] };
+  return !causes.some(({ message }) => PASSING.test(message));
 }

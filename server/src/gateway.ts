@@ -35,7 +35,7 @@ import { Presence } from "./node/presence.js";
 import { ProgressBoard } from "./node/progress.js";
 import { Rights } from "./node/rights.js";
 import { serveTerminals } from "./node/terminals.js";
-import { BEAT_MS, Uptime } from "./node/uptime.js";
+import { BEAT_MS, Unfit, Uptime } from "./node/uptime.js";
 import { type Opened, Visits } from "./node/visits.js";
 import { look } from "./node/watch.js";
 import { openAdminListener } from "./ops/admin/listener.js";
@@ -49,6 +49,7 @@ import { createAdminAdapter } from "./redis/admin-adapter.js";
 import { AdminLogins } from "./redis/admin-logins.js";
 import { AuditLog } from "./redis/audit-log.js";
 import { connectRedis } from "./redis/clients.js";
+import { createEvictionCheck } from "./redis/eviction.js";
 import { Live } from "./redis/live.js";
 import { Marker } from "./redis/marker.js";
 import { Notices } from "./redis/notices.js";
@@ -91,11 +92,12 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     maxMessages: config.WS_MAX_REPLAY_MESSAGES,
   };
   const warn = (what: string) => (error: unknown) => logger.warn({ err: String(error) }, what);
-  const redis = connectRedis(config.REDIS_URL, logger);
+  const redis = connectRedis(config.REDIS_URL, keys, logger);
   const { commands } = redis;
 
   const store = openStore({ redis: commands, keys, instanceId: config.INSTANCE_ID, limits });
   const marker = new Marker(commands, keys);
+  const evicts = createEvictionCheck(commands, logger);
   const lease = new BusLease(commands, keys, config.INSTANCE_ID);
 
   const auditLog = new AuditLog(commands, keys, config.WS_AUDIT_ENTRIES);
@@ -185,7 +187,8 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     watch: (project, heard, listening) => live.watch(keys.progress(project), heard, listening),
     unwatch: (project) => live.unwatch(keys.progress(project)),
     ask: (project_id) =>
-      void notices.publish(keys.progressAsked, { project_id }).catch(warn("progress not asked for")),
+      // Whoever fails here asks again when it comes up.
+      void notices.publish(keys.progressAsked, { project_id }).catch(() => {}),
     outgoing,
     listenersIn: (rooms) => hub.listenersIn(rooms),
     onBad: warn("progress not understood"),
@@ -206,23 +209,28 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
 
   const uptime = new Uptime({
     async comeUp(signal) {
+      const unfit = await evicts();
+      if (unfit) throw new Unfit(unfit);
       await store.writeSettings();
+      redis.writes();
       // Before the proof too: viewers of a node whose reader stays deaf are refilled from what is read here.
       await lookForLoss();
       await marker.prove(stream.position, signal);
       await lookForLoss();
       await notices.start();
+      progress.askAll();
       await slots.renewAll();
       await presence.restoreAll();
       await announce();
       await bus.start();
     },
     async look() {
+      // Written, not only read: a Redis that is full, or no primary any more, still answers what it is asked.
+      await store.writeSettings();
       await lookForLoss();
       if (lease.held) await slots.compensate(await sweep.round());
     },
     async beat() {
-      await store.writeSettings();
       const wasKnown = await announce();
       await slots.renewAll();
       await presence.keepAll();
@@ -231,6 +239,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
       await presence.restoreAll();
       hub.prove("lease_lost");
     },
+    reason: redis.reason,
     onLost: () => hub.tell("ERROR", refusal("DEGRADED")),
     onBack: () => hub.prove("redis_away"),
     logger,
@@ -245,7 +254,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     await slots.renewAll();
     await presence.restoreAll();
   };
-  commands.on("close", () => uptime.lost());
+  commands.on("close", () => uptime.lost(redis.reason(undefined)));
 
   // The ways in for workers.
   const bus = new Bus({
@@ -276,6 +285,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
         refuse: answerRequest,
         maxBytes: config.WS_MAX_MESSAGE_BYTES,
         append: (change) => appendStatusChange(commands, keys, change),
+        reason: redis.reason,
         report: (report) => intake.report(report),
         say: ({ task_id, project_id, payload }) => terminals.say(task_id, project_id, payload),
         logger,

@@ -50,6 +50,8 @@ export const limits = {
   replayMessages: 1000,
   /** How long a repeated `event_id` is refused. */
   eventIdMemoryMs: 300_000,
+  /** Publishes of one worker that may wait for Redis at once. */
+  pendingPublishes: 10_000,
   /** How long Redis may take to confirm a publish before it is an error. */
   publishTimeoutMs: 1000,
   /** How long an agent that says nothing more stays in snapshots. */

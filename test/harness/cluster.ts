@@ -95,9 +95,9 @@ export async function startCluster(options: ClusterOptions) {
       return viewer;
     },
 
-    /** A worker's emitter. */
-    worker() {
-      const emitter = createEmitter({ redis: redis.url });
+    /** A worker's emitter; it has another way to Redis where that is given. */
+    worker(url = redis.url) {
+      const emitter = createEmitter({ redis: url });
       onTeardown(() => emitter.close());
       return emitter;
     },

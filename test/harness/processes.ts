@@ -51,6 +51,13 @@ export function isAlive(pid: number): boolean {
   return state !== undefined && state !== "Z";
 }
 
+/** CPU time that a process has used, in seconds; nothing where the system does not tell. */
+export function cpuSecondsOf(pid: number): number | undefined {
+  const [user, system] = statOf(pid).slice(11, 13).map(Number);
+  // In ticks of USER_HZ, which is 100 on every Linux.
+  return user === undefined || system === undefined ? undefined : (user + system) / 100;
+}
+
 /** @returns whether there is such a process */
 export function kill(pid: number, signal: NodeJS.Signals | 0): boolean {
   try {

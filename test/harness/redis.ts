@@ -38,7 +38,10 @@ export async function startRedis({ port, args = [] }: RedisOptions = {}) {
     const exited = once(server, "exit");
     server.kill(signal);
     server.kill("SIGCONT");
+    // One that runs a script without end hears nothing.
+    const timer = setTimeout(() => server.kill("SIGKILL"), READY_MS / 2);
     await exited;
+    clearTimeout(timer);
   };
   const emergency = () => {
     server.kill("SIGKILL");
@@ -63,8 +66,8 @@ export async function startRedis({ port, args = [] }: RedisOptions = {}) {
       server = await launch(usedPort, folder, args);
     },
     /** A client that `stop` closes. */
-    client(): Redis {
-      const client = new Redis(url, { disconnectTimeout: 100 });
+    client(options: object = {}): Redis {
+      const client = new Redis(url, { disconnectTimeout: 100, ...options });
       // What a test does to the server is no error of the client; a command that fails rejects all the same.
       client.on("error", () => {});
       clients.add(client);

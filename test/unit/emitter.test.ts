@@ -3,7 +3,9 @@ import { AgentwireError, limits } from "@agentwire/shared";
 import { expect } from "chai";
 import type { Redis } from "ioredis";
 import { readLog } from "../harness/events-log.js";
+import { ownLiveBytes } from "../harness/memory.js";
 import { sharedRedis } from "../harness/redis.js";
+import { until } from "../harness/wait.js";
 
 const change = (more: Partial<StatusChange> = {}): StatusChange => ({
   agent_id: "agent-1",
@@ -188,6 +190,74 @@ describe("emitter", () => {
       expect((error as PublishError).message).to.include("ECONNREFUSED");
       await server().restart();
       expect(await emitter.agentStatus(change({ event_id: "event-1" }))).to.include({ duplicate: false });
+    });
+
+    describe("maxPending", () => {
+      const AT_MOST = 10_000;
+
+      it("[D2] while Redis hangs each call settles within a second, and memory is bounded", async () => {
+        await emitter.agentStatus(change());
+        const message = "x".repeat(2000);
+        const base = ownLiveBytes();
+        const codes = new Map<string, number>();
+        let slowest = 0;
+        server().pause();
+        try {
+          const calls = Array.from({ length: 3 * AT_MOST }, async (_, n) => {
+            const began = performance.now();
+            const error = (await rejection(
+              emitter.agentStatus(change({ message, agent_id: `a-${n % 50}` })),
+            )) as PublishError;
+            expect(error.event_id).to.be.a("string");
+            slowest = Math.max(slowest, performance.now() - began);
+            const kind = `${error.code}, ${error.message.includes("full") ? "full" : "not confirmed"}`;
+            codes.set(kind, (codes.get(kind) ?? 0) + 1);
+          });
+          await Promise.all(calls);
+          expect(Object.fromEntries(codes)).to.deep.equal({
+            "UNAVAILABLE, full": 2 * AT_MOST,
+            "UNAVAILABLE, not confirmed": AT_MOST,
+          });
+          expect(slowest, "ms").to.be.below(5 * limits.publishTimeoutMs);
+          await until("nothing of it is kept", () => ownLiveBytes() - base < 8 * 1_048_576);
+        } finally {
+          server().resume();
+        }
+        await until("publishing works again", () =>
+          emitter.agentStatus(change()).then(
+            () => true,
+            () => false,
+          ),
+        );
+      });
+
+      it("[D2] what the caller's own client keeps counts until it gives it up; one more is not sent", async () => {
+        const kept: ((answer: unknown) => void)[] = [];
+        const keep = () => new Promise((resolve) => kept.push(resolve));
+        const bounded = createEmitter({ redis: { evalsha: keep, eval: keep }, maxPending: 2 });
+        const two = [1, 2].map((n) => rejection(bounded.agentStatus(change({ agent_id: `a-${n}` }))));
+        const third = () => bounded.agentStatus(change({ event_id: "event-3" }));
+        const refused = { code: "UNAVAILABLE", retry: "later", event_id: "event-3" };
+        const full = await rejection(third());
+        expect(full).to.be.instanceOf(PublishError).and.include(refused);
+        expect((full as Error).message).to.equal(
+          "not sent: 2 publishes wait for Redis already, the buffer is full",
+        );
+        for (const error of await Promise.all(two)) expect(error).to.include({ code: "UNAVAILABLE" });
+        expect((await rejection(third())) as Error).to.include({ message: (full as Error).message });
+        expect(kept).to.have.length(2);
+        for (const answer of kept) answer(["1-1", 0]);
+        await new Promise(setImmediate);
+        const underWay = third();
+        await until("it is sent", () => kept.length === 3);
+        kept[2]?.(["1-2", 0]);
+        expect(await underWay).to.deep.equal({ event_id: "event-3", sequence_id: "1-2", duplicate: false });
+      });
+
+      it("[D13] a bound that is none is refused", () => {
+        for (const maxPending of [0, -1, 1.5, Number.NaN])
+          expect(() => createEmitter({ redis: redis(), maxPending })).to.throw(AgentwireError, "maxPending");
+      });
     });
 
     it("[D2] an error that Redis would answer again is no reason to wait", async () => {

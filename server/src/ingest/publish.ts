@@ -15,6 +15,8 @@ export interface PublishOptions {
   refuse(res: Response, refusal: Refusal): void;
   maxBytes: number;
   append(change: ReturnType<typeof parseStatusChange>): Promise<Appended>;
+  /** Why Redis failed, where more is known than the error says. */
+  reason(error: unknown): unknown;
   /** Says how far a task is. It stands in no log. */
   report(report: ProgressReport): Promise<void>;
   /** Says what a task wrote. It stands nowhere. */
@@ -41,6 +43,7 @@ export function publishRoute({
   refuse,
   maxBytes,
   append,
+  reason,
   report,
   say,
   logger,
@@ -74,8 +77,10 @@ export function publishRoute({
     if (error?.status >= 400 && error?.status < 500) {
       return refuse(res, refusal("BAD_REQUEST", "the body is not valid JSON"));
     }
-    logger.error({ err: error, service: req.get("X-Service-Name") }, "publish failed");
-    refuse(res, refusal("UNAVAILABLE"));
+    const cause = reason(error);
+    const message = cause instanceof Error ? cause.message : String(cause);
+    logger.warn({ err: message, service: req.get("X-Service-Name") }, "publish failed");
+    refuse(res, refusal("UNAVAILABLE", `Redis did not confirm: ${message}`));
   };
 
   return express

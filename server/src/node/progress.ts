@@ -64,6 +64,11 @@ export class ProgressBoard {
     for (const project of now) this.#show(project, connection);
   }
 
+  /** What tasks have said was missed, or who asked for it was not heard. */
+  askAll(): void {
+    for (const project of new Set([...this.#watched.values()].flat())) this.options.ask(project);
+  }
+
   /** It has left. */
   unwatch(connection: Connection): void {
     const projects = this.#watched.get(connection) ?? [];

@@ -10,13 +10,21 @@ import type { Logger } from "pino";
  */
 export type Readiness = { name: "starting" | "ready" | "away" | "draining" | "stopped" };
 
+/** Redis is there, and is none to work with: to wait for it does not help. */
+export class Unfit extends Error {}
+
 export interface ReadinessOptions {
-  /** Everything between "Redis answers" and "viewers are welcome"; again after each outage. Safe to repeat. */
+  /**
+   * Everything between "Redis answers" and "viewers are welcome"; again after each outage. Safe to repeat.
+   * @throws Unfit
+   */
   comeUp(signal: AbortSignal): Promise<void>;
   /** A look at what this node may have missed, each second. */
   look(): Promise<void>;
   /** Renews what would expire, each five seconds. */
   beat(): Promise<void>;
+  /** Why something failed, where more is known than the error says. */
+  reason(error: unknown): unknown;
   /** Redis is gone; the viewers should know. */
   onLost(): void;
   /** Redis is there again, and the node as it was. */
@@ -55,16 +63,19 @@ export class Uptime {
   }
 
   /** To be called when the connection to Redis is lost: the next look may be a second away. */
-  lost(): void {
+  lost(because: unknown): void {
     if (this.#state.name !== "ready") return;
-    this.options.logger.warn("redis is away");
+    this.options.logger.warn({ err: String(because) }, "redis is away");
     this.#state = { name: "away" };
     this.options.onLost();
   }
 
-  /** Runs until {@link stop}; resolves when the node is ready for the first time. */
+  /**
+   * Runs until {@link stop}; resolves when the node is ready for the first time.
+   * @throws Unfit where it must not become ready; later on it only says so, and stays as it is
+   */
   async start(): Promise<void> {
-    await this.#untilReady();
+    await this.#untilReady(true);
     this.#running = this.#run();
   }
 
@@ -75,7 +86,7 @@ export class Uptime {
     await this.#running;
   }
 
-  async #untilReady(): Promise<void> {
+  async #untilReady(first = false): Promise<void> {
     const { signal } = this.#stopped;
     const began = performance.now();
     let said = false;
@@ -85,12 +96,16 @@ export class Uptime {
         if (!signal.aborted) this.#state = { name: "ready" };
         this.#lastBeat = Date.now();
       } catch (error) {
+        const isUnfit = error instanceof Unfit;
+        if (isUnfit && first) throw error;
         // Once, and not for the moment that connecting takes: a mistyped address must not look like a node that hangs.
         const { logger } = this.options;
         const isLong = performance.now() - began > PATIENCE_MS;
-        if (isLong && !said) logger.warn({ err: String(error) }, "not ready yet, trying again");
-        else logger.debug({ err: String(error) }, "not ready yet");
-        said ||= isLong;
+        const err = String(this.options.reason(error));
+        if (isUnfit && !said) logger.error({ err: error.message }, "not ready");
+        else if (isLong && !said) logger.warn({ err }, "not ready yet, trying again");
+        else logger.debug({ err }, "not ready yet");
+        said ||= isLong || isUnfit;
         await pause(RETRY_MS);
       }
     }
@@ -114,8 +129,7 @@ export class Uptime {
           this.#lastBeat = Date.now();
         }
       } catch (error) {
-        this.options.logger.warn({ err: String(error) }, "redis did not answer");
-        this.lost();
+        this.lost(this.options.reason(error));
       }
     }
   }

@@ -1,10 +1,16 @@
 import { type Logger, pino } from "pino";
+import { leaveOutRepeats } from "./repeats.js";
 
 export type { Logger } from "pino";
 
 /** JSON lines on stdout. */
 export function createLogger(level: string, instanceId: string): Logger {
-  return pino({ level, base: { instance_id: instanceId }, timestamp: pino.stdTimeFunctions.isoTime });
+  return pino({
+    level,
+    base: { instance_id: instanceId },
+    timestamp: pino.stdTimeFunctions.isoTime,
+    hooks: { logMethod: leaveOutRepeats() },
+  });
 }
 
 /** Says that the node is ready, whatever the level: whoever started the node waits for this line. */

@@ -5,8 +5,10 @@ import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { Namespace } from "socket.io";
 import { Adapter, MessageType } from "socket.io-adapter";
+import { READ_MS } from "./clients.js";
 import { decodeEntry, isDurable, type LogEntry, type RawEntry } from "./entry.js";
 import { gatherReads } from "./gather.js";
+import { outlastRefusals } from "./outlast.js";
 
 /** What the node hears from the stream, in the stream's order. Must not throw: the adapter would read it again. */
 export interface StreamListener {
@@ -38,9 +40,11 @@ export function createStreamAdapter(
 ): StreamAdapter {
   let position = SEQUENCE_START;
   gatherReads(stream);
+  outlastRefusals(stream);
   const clustered = createAdapter(stream, {
     streamName: keys.events,
     channelPrefix: keys.adapterChannel,
+    blockTimeInMs: READ_MS,
     // The log is trimmed by age, in append.lua: what the adapter itself adds must not cut it by count.
     maxLen: Number.MAX_SAFE_INTEGER,
   });

@@ -1,5 +1,8 @@
 import type { Redis } from "ioredis";
 
+/** After Redis has refused a subscription, as it does while a script runs too long. */
+const RETRY_MS = 500;
+
 interface Interest {
   count: number;
   listener(bytes: Buffer): void;
@@ -20,11 +23,9 @@ export class Live {
     subscriber.on("messageBuffer", (channel: Buffer, bytes: Buffer) =>
       this.#interests.get(channel.toString())?.listener(bytes),
     );
-    let before = false;
+    // What was said meanwhile was missed.
     subscriber.on("ready", () => {
-      // It subscribes again by itself; what was said meanwhile was missed.
-      if (before) for (const { onListening } of this.#interests.values()) onListening();
-      before = true;
+      for (const [channel, interest] of this.#interests) this.#subscribe(channel, interest);
     });
   }
 
@@ -45,9 +46,7 @@ export class Live {
     }
     const interest = { count: 1, listener, onListening };
     this.#interests.set(channel, interest);
-    this.subscriber.subscribe(channel).then(() => {
-      if (this.#interests.get(channel) === interest) onListening();
-    }, this.onError);
+    this.#subscribe(channel, interest);
   }
 
   /**
@@ -58,7 +57,21 @@ export class Live {
     const known = this.#interests.get(channel);
     if (!known || --known.count > 0) return false;
     this.#interests.delete(channel);
-    this.subscriber.unsubscribe(channel).catch(this.onError);
+    // On a connection that is lost there is nothing left of it.
+    if (this.subscriber.status === "ready") this.subscriber.unsubscribe(channel).catch(this.onError);
     return true;
+  }
+
+  /** While Redis is away nothing waits: when it is back all are subscribed to. */
+  #subscribe(channel: string, interest: Interest): void {
+    if (this.subscriber.status !== "ready") return;
+    const current = () => this.#interests.get(channel) === interest;
+    this.subscriber.subscribe(channel).then(
+      () => current() && interest.onListening(),
+      (error) => {
+        this.onError(error);
+        setTimeout(() => current() && this.#subscribe(channel, interest), RETRY_MS).unref();
+      },
+    );
   }
 }
