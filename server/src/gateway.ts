@@ -273,6 +273,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
   // The door, and behind it the namespaces.
   const interval = config.WS_HEARTBEAT_INTERVAL * 1000;
   const { http, engine } = createEngine({
+    instanceId: config.INSTANCE_ID,
     maxMessageBytes: config.WS_MAX_MESSAGE_BYTES,
     pingIntervalMs: interval,
     pingTimeoutMs: interval * (config.WS_HEARTBEAT_MAX_MISSED - 1) + config.WS_HEARTBEAT_TIMEOUT * 1000,
