@@ -94,6 +94,7 @@ export const settings = {
   WS_RATE_LIMIT_PER_CONNECTION: integer(limits.messagesPerSecond, 0, 10_000),
   WS_RATE_LIMIT_GLOBAL: integer(limits.clusterMessagesPerSecond, 0, 100_000_000),
   WS_QUEUE_TTL: integer(limits.queueMs / 1000, 1, 3600),
+  WS_DRAIN_TIMEOUT: integer(30, 0, 3600),
   WS_SEND_BUFFER_SIZE: integer(limits.queueMessages, 1, 100_000),
   WS_SEND_BUFFER_BYTES: integer(limits.queueBytes, 1024, 1024 * limits.queueBytes),
   WS_PROGRESS_BATCH_MS: integer(limits.progressBatchMs, 0, 60_000),
