@@ -21,9 +21,11 @@ function replace(text: string, pattern: RegExp, by: string): string {
   return text.replace(pattern, by);
 }
 
-/** Its nodes' ports become these; what names a node that is not there is left out. */
+const PLACE = /\b\d+\.\d+\.\d+\.\d+:\d+\b/g;
+
+/** Its nodes' addresses become these ports; what names a node that is not there is left out. */
 function withNodes(conf: string, ports: number[]): string {
-  const places = [...new Set(conf.match(/\b127\.0\.0\.1:\d+/g))];
+  const places = [...new Set(conf.match(PLACE))];
   if (ports.length === 0 || ports.length > places.length)
     throw new Error(`nginx.conf has ${places.length} nodes, not ${ports.length}`);
   const away = places.flatMap((place, n) => (n < ports.length ? [] : [place, ` node-${n + 1};`]));
@@ -31,13 +33,14 @@ function withNodes(conf: string, ports: number[]): string {
     .split("\n")
     .filter((line) => !away.some((words) => line.includes(words)))
     .join("\n")
-    .replace(/\b127\.0\.0\.1:\d+/g, (place) => `127.0.0.1:${ports[places.indexOf(place)]}`);
+    .replace(PLACE, (place) => `127.0.0.1:${ports[places.indexOf(place)]}`);
 }
 
 /**
  * A real nginx with the repository's nginx.conf: only ports and folders differ. It is gone after the test.
  *
  * @param ports of node-1, node-2 and node-3, as many as there are: a session is known by the name of its node
+ * @param text what has become of nginx.conf elsewhere
  */
 export async function startNginx(ports: number[], text = readFileSync(CONF, "utf8")) {
   const owner = unprivileged("nobody");
