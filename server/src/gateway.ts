@@ -300,6 +300,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     maxMissed: config.WS_HEARTBEAT_MAX_MISSED,
   };
   const { http, engine } = createEngine({
+    instanceId: config.INSTANCE_ID,
     maxMessageBytes: config.WS_MAX_MESSAGE_BYTES,
     pingIntervalMs: beats.interval,
     silenceMs: beats.interval * (beats.maxMissed - 1) + beats.timeout,

@@ -46,6 +46,14 @@ describe("requests of a session", () => {
     expect((await post({ token: own })).status).to.equal(200);
   });
 
+  it("[D12] its id says which node it is on, and nobody can guess it", async () => {
+    const sids = (await Promise.all(Array.from({ length: 5 }, () => open("anna")))).map(({ sid }) => sid);
+    for (const sid of sids) expect(sid).to.match(/^[A-Za-z0-9_-]{20}\.node-1$/);
+    expect(new Set(sids).size).to.equal(5);
+    // Not in its first characters either, where a counter would stand.
+    expect(new Set(sids.map((sid) => sid.slice(0, 6))).size).to.equal(5);
+  });
+
   it("[D12] a new token of the same user goes on with it", async () => {
     const { sid } = await open("anna");
     const other = token("anna", ["p1"], { expiresIn: "2h" });

@@ -21,17 +21,34 @@ function replace(text: string, pattern: RegExp, by: string): string {
   return text.replace(pattern, by);
 }
 
-/** A real nginx with the repository's nginx.conf: only ports and folders differ. It is gone after the test. */
-export async function startNginx(ports: number[]) {
+const PLACE = /\b\d+\.\d+\.\d+\.\d+:\d+\b/g;
+
+/** Its nodes' addresses become these ports; what names a node that is not there is left out. */
+function withNodes(conf: string, ports: number[]): string {
+  const places = [...new Set(conf.match(PLACE))];
+  if (ports.length === 0 || ports.length > places.length)
+    throw new Error(`nginx.conf has ${places.length} nodes, not ${ports.length}`);
+  const away = places.flatMap((place, n) => (n < ports.length ? [] : [place, ` node-${n + 1};`]));
+  return conf
+    .split("\n")
+    .filter((line) => !away.some((words) => line.includes(words)))
+    .join("\n")
+    .replace(PLACE, (place) => `127.0.0.1:${ports[places.indexOf(place)]}`);
+}
+
+/**
+ * A real nginx with the repository's nginx.conf: only ports and folders differ. It is gone after the test.
+ *
+ * @param ports of node-1, node-2 and node-3, as many as there are: a session is known by the name of its node
+ * @param text what has become of nginx.conf elsewhere
+ */
+export async function startNginx(ports: number[], text = readFileSync(CONF, "utf8")) {
   const owner = unprivileged("nobody");
   const folder = folderOf("agentwire-nginx-", owner);
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
 
-  let conf = readFileSync(CONF, "utf8");
-  const [line = ""] = /^ +server 127\.0\.0\.1:8080.*;$/m.exec(conf) ?? [];
-  const servers = ports.map((one) => line.replace("8080", String(one))).join("\n");
-  conf = replace(conf, /(^ +server 127\.0\.0\.1:\d+.*;\n)+/m, `${servers}\n`);
+  let conf = withNodes(text, ports);
   conf = replace(conf, /^( +listen) 80;$/m, `$1 127.0.0.1:${port};`);
   conf = replace(conf, /\/var\/log\/nginx\//g, `${folder}/`);
   const paths = TEMPORARY.map((name) => `${name}_temp_path ${folder}/${name};`).join(" ");
@@ -77,6 +94,8 @@ export async function startNginx(ports: number[]) {
 
   return {
     url,
+    /** Where it has its temporary files. */
+    folder,
     /** All that it wrote about requests and errors. */
     async written(): Promise<string> {
       const logs = ["access.log", "error.log"].map((name) => readFile(join(folder, name), "utf8"));

@@ -1,11 +1,13 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { keepSecretsOf, seenByOutsiders } from "./secrets.js";
 import { until } from "./wait.js";
 
-const MAIN = fileURLToPath(new URL("../../server/dist/main.js", import.meta.url));
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const MAIN = "server/dist/main.js";
 
 export type LogLine = Record<string, unknown> & { msg?: string };
 
@@ -20,6 +22,8 @@ export class NodeProcess {
     readonly id: string,
     readonly port: number,
     private readonly settings: NodeJS.ProcessEnv,
+    /** Where `server/dist/main.js` is; the repository when absent. */
+    private readonly folder = ROOT,
   ) {
     keepSecretsOf(settings);
   }
@@ -55,7 +59,7 @@ export class NodeProcess {
       ADMIN_PORT: "0",
       INSTANCE_ID: this.id,
     };
-    this.#child = spawn(process.execPath, [MAIN], {
+    this.#child = spawn(process.execPath, [join(this.folder, MAIN)], {
       env: { ...env, ...this.settings },
       stdio: ["ignore", "pipe", "pipe"],
     });

@@ -47,6 +47,8 @@ export class Viewer {
     this.socket.on("connect", () => {
       this.connects.push(Boolean(this.socket.recovered));
       this.#before = this.received.length;
+      // Engine.IO's; what follows the point is the name of the node.
+      secrets.add("a session id", this.socket.io.engine.id?.split(".")[0] ?? "");
       // The stock client keeps its session id to itself.
       secrets.add("a session id", (this.socket as unknown as { _pid?: string })._pid ?? "");
     });

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { createServer, type Server as HttpServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Server as Engine } from "engine.io";
@@ -13,6 +14,7 @@ const COMPRESSION = {
 };
 
 export interface EngineOptions {
+  instanceId: string;
   /** Of one message or HTTP body of a client. */
   maxMessageBytes: number;
   /** Between pings, in ms: what a client is told. Each connection is pinged by its own heartbeat. */
@@ -21,13 +23,31 @@ export interface EngineOptions {
   silenceMs: number;
 }
 
+/**
+ * A session id ends with the name of its node: `<20 random characters>.<INSTANCE_ID>`. So a proxy finds the node of a
+ * polling request (nginx.conf). It is a secret all the same, by its random part. A point, because no client encodes one in
+ * a query.
+ */
+class NamedEngine extends Engine {
+  constructor(
+    private readonly instanceId: string,
+    ...options: ConstructorParameters<typeof Engine>
+  ) {
+    super(...options);
+  }
+
+  override generateId(): string {
+    return `${randomBytes(15).toString("base64url")}.${this.instanceId}`;
+  }
+}
+
 /** The HTTP server and the Engine.IO of viewers, which the door joins. */
 export function createEngine(options: EngineOptions): { http: HttpServer; engine: Engine } {
   return {
     // Room for a token that names hundreds of projects, and for one that is too long: the door answers that one, where
     // Node would say 431.
     http: createServer({ maxHeaderSize: 262_144 }),
-    engine: new Engine({
+    engine: new NamedEngine(options.instanceId, {
       maxHttpBufferSize: options.maxMessageBytes,
       perMessageDeflate: COMPRESSION,
       pingInterval: options.pingIntervalMs,
