@@ -1,7 +1,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentwireError, limits } from "@agentwire/shared";
-import type { Publisher, ScriptRunner } from "@agentwire/shared/redis";
-import { Redis } from "ioredis";
+import {
+  isElsewhere,
+  keepPulse,
+  type Publisher,
+  type RedisAddress,
+  redisOpener,
+  type ScriptRunner,
+} from "@agentwire/shared/redis";
+import { Redis, type RedisOptions } from "ioredis";
 
 const DISCONNECT_MS = 100;
 const retryStrategy = (attempt: number) => Math.min(attempt * 50, 500);
@@ -14,6 +21,7 @@ const SUBSCRIBER = {
   socketTimeout: undefined,
   disconnectTimeout: DISCONNECT_MS,
   retryStrategy,
+  reconnectOnError: isElsewhere,
 };
 
 /** What terminals need; every ioredis client has it. */
@@ -65,18 +73,21 @@ export interface Connection {
   close(): Promise<void>;
 }
 
-/** A client that belongs to the caller: never closed here, and its errors are the caller's to hear. */
-export function borrowConnection(redis: RedisClient): Connection {
+/**
+ * A client that belongs to the caller: never closed here, and its errors are the caller's to hear.
+ * @param key any key of ours
+ */
+export function borrowConnection(redis: RedisClient, key: string): Connection {
   return {
     redis,
     failure: () => undefined,
     listen(channel, listener) {
       if (!redis.duplicate) return { close: async () => {} };
-      return subscribe(redis.duplicate(SUBSCRIBER) as Redis, channel, listener);
+      return subscribe(redis.duplicate(SUBSCRIBER) as Redis, key, channel, listener);
     },
     listenToMany(listener) {
       if (!redis.duplicate) return { add() {}, remove() {}, close: async () => {} };
-      return subscribeToMany(redis.duplicate(SUBSCRIBER) as Redis, listener);
+      return subscribeToMany(redis.duplicate(SUBSCRIBER) as Redis, key, listener);
     },
     close: async () => {},
   };
@@ -86,19 +97,22 @@ export function borrowConnection(redis: RedisClient): Connection {
  * Our own client. Nothing queues up in it while Redis is away: a command fails at once and publish.ts repeats it, so
  * that a long absence costs no memory and no publish happens long after its caller was told that it failed.
  *
- * @throws AgentwireError `BAD_REQUEST` when `url` is not one of Redis
+ * @param key any key of ours
+ * @throws AgentwireError `BAD_REQUEST` when its URL is not one of Redis
  */
-export function openConnection(url: string): Connection {
-  if (!isRedisUrl(url)) {
+export function openConnection(address: RedisAddress, key: string): Connection {
+  if (address.kind === "url" && !isRedisUrl(address.url)) {
     throw new AgentwireError("BAD_REQUEST", "the Redis URL must begin with redis://, rediss:// or /");
   }
-  const redis = new Redis(url, {
+  const open = redisOpener<Redis, RedisOptions>(Redis, address, key);
+  const redis = open({
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
     connectTimeout: limits.publishTimeoutMs,
     socketTimeout: limits.publishTimeoutMs,
     disconnectTimeout: DISCONNECT_MS,
     retryStrategy,
+    reconnectOnError: isElsewhere,
   });
   let failure: Error | undefined;
   redis.on("error", (error: Error) => {
@@ -110,19 +124,29 @@ export function openConnection(url: string): Connection {
   return {
     redis,
     failure: () => failure,
-    listen: (channel, listener) => subscribe(new Redis(url, SUBSCRIBER), channel, listener),
-    listenToMany: (listener) => subscribeToMany(new Redis(url, SUBSCRIBER), listener),
+    listen: (channel, listener) => subscribe(open(SUBSCRIBER), key, channel, listener),
+    listenToMany: (listener) => subscribeToMany(open(SUBSCRIBER), key, listener),
     close: () => disconnect(redis),
   };
 }
 
-function subscribe(redis: Redis, channel: string, { heard, hears, failed }: Listener): Subscription {
-  const subscription = subscribeToMany(redis, { heard: (_, text) => heard(text), hears, failed });
+function subscribe(
+  redis: Redis,
+  key: string,
+  channel: string,
+  { heard, hears, failed }: Listener,
+): Subscription {
+  const subscription = subscribeToMany(redis, key, { heard: (_, text) => heard(text), hears, failed });
   subscription.add(channel);
   return subscription;
 }
 
-function subscribeToMany(redis: Redis, { heard, hears, failed }: ChannelsListener): ChannelsSubscription {
+function subscribeToMany(
+  redis: Redis,
+  key: string,
+  { heard, hears, failed }: ChannelsListener,
+): ChannelsSubscription {
+  const stopPulse = keepPulse(redis, key, limits.publishTimeoutMs);
   const channels = new Set<string>();
   const subscribeTo = (channel: string) => redis.subscribe(channel).then(() => hears(channel), failed);
   // Says that Redis is away: the client tries again by itself, and `ready` comes when it is back.
@@ -139,7 +163,10 @@ function subscribeToMany(redis: Redis, { heard, hears, failed }: ChannelsListene
       // On a connection that is lost there is nothing left of it.
       if (redis.status === "ready") redis.unsubscribe(channel).catch(failed);
     },
-    close: () => disconnect(redis),
+    close() {
+      stopPulse();
+      return disconnect(redis);
+    },
   };
 }
 

@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { limits } from "@agentwire/shared";
+import { isElsewhere } from "@agentwire/shared/redis";
 import { PublishError } from "./errors.js";
 import type { Order } from "./order.js";
 
 /** Answers of Redis that pass by themselves: starting, failing over, busy, full. */
-const PASSING = /^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|BUSY|MISCONF|OOM)\b/;
+const PASSING = /^(LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|BUSY|MISCONF|OOM)\b/;
 
 const FIRST_PAUSE_MS = 10;
 const LONGEST_PAUSE_MS = 200;
@@ -70,5 +71,10 @@ export async function publishConfirmed<T>(publish: Publish<T>): Promise<T> {
 
 /** An error that Redis itself answered, and would answer again. */
 export function isLasting(error: unknown): error is Error {
-  return error instanceof Error && error.name === "ReplyError" && !PASSING.test(error.message);
+  return (
+    error instanceof Error &&
+    error.name === "ReplyError" &&
+    !PASSING.test(error.message) &&
+    !isElsewhere(error)
+  );
 }

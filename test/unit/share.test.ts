@@ -323,7 +323,7 @@ describe("share of the cluster's limit", () => {
 
     /** The client that a node has. */
     async function client() {
-      const clients = connectRedis(redis.url, pino({ level: "silent" }));
+      const clients = connectRedis({ kind: "url", url: redis.url }, keys, pino({ level: "silent" }));
       onTeardown(clients.close);
       await until("connected", () => clients.commands.status === "ready");
       return clients.commands;

@@ -5,6 +5,7 @@ import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { Namespace } from "socket.io";
 import { Adapter, MessageType } from "socket.io-adapter";
+import { READ_MS } from "./clients.js";
 import { decodeEntry, isDurable, type LogEntry, type RawEntry } from "./entry.js";
 import { gatherReads } from "./gather.js";
 
@@ -41,6 +42,7 @@ export function createStreamAdapter(
   const clustered = createAdapter(stream, {
     streamName: keys.events,
     channelPrefix: keys.adapterChannel,
+    blockTimeInMs: READ_MS,
     // The log is trimmed by age, in append.lua: what the adapter itself adds must not cut it by count.
     maxLen: Number.MAX_SAFE_INTEGER,
   });

@@ -4,6 +4,7 @@ import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { Namespace } from "socket.io";
 import type { Adapter, ClusterAdapter } from "socket.io-adapter";
+import { READ_MS } from "./clients.js";
 import type { RawEntry } from "./entry.js";
 
 /** Each node says something every two seconds; nobody reads what is older than a few of those. */
@@ -25,6 +26,7 @@ export function createAdminAdapter(
   const clustered = createAdapter(stream, {
     streamName: keys.adminEvents,
     channelPrefix: keys.adminEvents,
+    blockTimeInMs: READ_MS,
     maxLen: MAX_ENTRIES,
   });
 

@@ -1,7 +1,17 @@
+import {
+  isElsewhere,
+  keepPulse,
+  type RedisAddress,
+  type RedisKeys,
+  redisOpener,
+} from "@agentwire/shared/redis";
 import { Redis, type RedisOptions } from "ioredis";
 import type { Logger } from "pino";
 
 /**
+ * All lead to one server: in a Cluster to the one that has our slot, behind Sentinels to the primary. Each reconnects by
+ * itself, also when that is another one or says nothing any more.
+ *
  * - `commands` answers within a second or fails: nothing waits behind a Redis that is away
  * - `stream` belongs to the streams adapter, whose loops must outlive any outage: its commands wait
  * - `bus`, `notices` and `live` are in subscriber mode
@@ -17,10 +27,14 @@ export interface RedisClients {
 
 const COMMAND_TIMEOUT_MS = 1000;
 const RECONNECT_MAX_MS = 500;
+const SILENT_MS = 1000;
+/** How long a reader waits for entries: nothing else is answered meanwhile. */
+export const READ_MS = 1000;
 
-export function connectRedis(url: string, logger: Logger): RedisClients {
+export function connectRedis(address: RedisAddress, keys: RedisKeys, logger: Logger): RedisClients {
   const shared = {
     retryStrategy: (attempt: number) => Math.min(RECONNECT_MAX_MS, 20 * 2 ** Math.min(attempt, 10)),
+    reconnectOnError: isElsewhere,
     connectTimeout: 2000,
     // A reader that waits in XREAD does not end by itself when it is told to.
     disconnectTimeout: 100,
@@ -28,29 +42,30 @@ export function connectRedis(url: string, logger: Logger): RedisClients {
     // Replies in the shapes of RESP2, whatever the client's own default becomes.
     replyMapping: "legacy",
   } satisfies RedisOptions;
-  const all: Redis[] = [];
-  const follow = (redis: Redis): Redis => {
+  const open = redisOpener<Redis, RedisOptions>(Redis, address, keys.epoch);
+  const all: { redis: Redis; stopPulse: () => void }[] = [];
+  const follow = (redis: Redis, silentMs = SILENT_MS): Redis => {
     // Without a listener ioredis prints each attempt; `close` says it once per lost connection.
     redis.on("error", (error: Error) => logger.debug({ err: error.message }, "redis connection error"));
-    all.push(redis);
+    all.push({ redis, stopPulse: keepPulse(redis, keys.epoch, silentMs) });
     return redis;
   };
 
   const commands = follow(
-    new Redis(url, {
+    open({
       ...shared,
       commandTimeout: COMMAND_TIMEOUT_MS,
       enableOfflineQueue: false,
       autoResendUnfulfilledCommands: false,
     }),
   );
-  const stream = follow(new Redis(url, shared));
+  const stream = follow(open(shared));
   // The adapter duplicates this client for its reader and its subscriber and never gives those back.
   const duplicate = stream.duplicate.bind(stream);
-  stream.duplicate = (options) => follow(duplicate(options));
-  const bus = follow(new Redis(url, shared));
-  const notices = follow(new Redis(url, shared));
-  const live = follow(new Redis(url, shared));
+  stream.duplicate = (options) => follow(duplicate(options), READ_MS + SILENT_MS);
+  const bus = follow(open(shared));
+  const notices = follow(open(shared));
+  const live = follow(open(shared));
 
   return {
     commands,
@@ -59,7 +74,10 @@ export function connectRedis(url: string, logger: Logger): RedisClients {
     notices,
     live,
     close: () => {
-      for (const redis of all) redis.disconnect();
+      for (const { redis, stopPulse } of all) {
+        stopPulse();
+        redis.disconnect();
+      }
     },
   };
 }
