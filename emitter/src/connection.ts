@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentwireError, limits } from "@agentwire/shared";
 import {
-  isElsewhere,
   keepPulse,
+  keepTogether,
   type Publisher,
   type RedisAddress,
   redisOpener,
@@ -21,7 +21,6 @@ const SUBSCRIBER = {
   socketTimeout: undefined,
   disconnectTimeout: DISCONNECT_MS,
   retryStrategy,
-  reconnectOnError: isElsewhere,
 };
 
 /** What terminals need; every ioredis client has it. */
@@ -112,8 +111,15 @@ export function openConnection(address: RedisAddress, key: string): Connection {
     socketTimeout: limits.publishTimeoutMs,
     disconnectTimeout: DISCONNECT_MS,
     retryStrategy,
-    reconnectOnError: isElsewhere,
   });
+  const subscribers = new Set<Redis>();
+  const subscriber = (): Redis => {
+    const client = open(SUBSCRIBER);
+    subscribers.add(client);
+    client.on("end", () => subscribers.delete(client));
+    return client;
+  };
+  if (address.kind !== "url") keepTogether(redis, () => subscribers);
   let failure: Error | undefined;
   redis.on("error", (error: Error) => {
     failure = error;
@@ -124,8 +130,8 @@ export function openConnection(address: RedisAddress, key: string): Connection {
   return {
     redis,
     failure: () => failure,
-    listen: (channel, listener) => subscribe(open(SUBSCRIBER), key, channel, listener),
-    listenToMany: (listener) => subscribeToMany(open(SUBSCRIBER), key, listener),
+    listen: (channel, listener) => subscribe(subscriber(), key, channel, listener),
+    listenToMany: (listener) => subscribeToMany(subscriber(), key, listener),
     close: () => disconnect(redis),
   };
 }

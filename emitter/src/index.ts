@@ -19,7 +19,7 @@ export interface EmitterOptions {
    * An ioredis client (it stays yours and is not closed), a URL, or an address; default what `REDIS_URL`,
    * `REDIS_SENTINELS` or `REDIS_CLUSTER_NODES` says. Of a Cluster client only its servers and its login are used.
    */
-  redis?: RedisClient | RedisAddress | string;
+  redis?: RedisClient | RedisAddress | string | undefined;
   /** Of the keys; default `WS_KEY_PREFIX`, or `ws`, in a Cluster `{ws}`. The nodes must have the same. */
   keyPrefix?: string;
   /** Of the bus channels; default `EVENT_BUS_PREFIX`, or `events:`. */

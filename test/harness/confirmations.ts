@@ -1,6 +1,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { Emitter } from "@agentwire/emitter";
 import type { SequenceId } from "@agentwire/shared";
+import { onTeardown } from "./teardown.js";
 
 /** Publishes at a steady rate, and notes when each was confirmed and how long each refusal took. */
 export function startPublishing(emitter: Emitter, perSecond: number) {
@@ -30,15 +31,18 @@ export function startPublishing(emitter: Emitter, perSecond: number) {
     }
   })();
 
+  const stop = async (): Promise<SequenceId[]> => {
+    on = false;
+    await loop;
+    await Promise.all(running);
+    return confirmed.map(({ id }) => id);
+  };
+  onTeardown(async () => void (await stop()));
+
   return {
     confirmed,
     refusals,
-    async stop(): Promise<SequenceId[]> {
-      on = false;
-      await loop;
-      await Promise.all(running);
-      return confirmed.map(({ id }) => id);
-    },
+    stop,
     /** The longest time (ms) without a confirmation. */
     outage(): number {
       const times = confirmed.map(({ at }) => at);

@@ -1,4 +1,4 @@
-import { isElsewhere, redisAddress, redisKeys, redisOpener } from "@agentwire/shared/redis";
+import { redisAddress, redisKeys, redisOpener } from "@agentwire/shared/redis";
 import { Cluster, Redis, type RedisOptions } from "ioredis";
 import { freePort } from "./ports.js";
 import { type RedisBackend, type RedisServer, startRedis } from "./redis.js";
@@ -47,7 +47,7 @@ export async function startRedisCluster() {
   };
   const open = redisOpener<Redis, RedisOptions>(Redis, redisAddress(settings), KEY);
   const asked = new Map(servers.map((server) => [server, server.client({ commandTimeout: 1000 })]));
-  const isOwner = async (client: Redis): Promise<boolean> => {
+  const isPrimary = async (client: Redis): Promise<boolean> => {
     const [role] = (await client.role()) as [string];
     return (
       role === "master" &&
@@ -62,9 +62,9 @@ export async function startRedisCluster() {
     settings,
     servers,
     /** The server that has our keys, as it says itself. */
-    async owner(): Promise<RedisServer> {
+    async primary(): Promise<RedisServer> {
       for (const [server, client] of asked) {
-        if (await isOwner(client).catch(() => false)) return server;
+        if (await isPrimary(client).catch(() => false)) return server;
       }
       throw new Error("no server has the slot");
     },
@@ -77,7 +77,7 @@ export async function startRedisCluster() {
       return slots;
     },
     client(options: object = {}): Redis {
-      const client = open({ disconnectTimeout: 100, reconnectOnError: isElsewhere, ...options });
+      const client = open({ disconnectTimeout: 100, ...options });
       client.on("error", () => {});
       clients.add(client);
       return client;
@@ -90,20 +90,20 @@ export async function startRedisCluster() {
       return client;
     },
     /** `kill -9` of the server that has our keys; returns it, for `restart`. */
-    async killOwner(): Promise<RedisServer> {
-      const server = await setup.owner();
+    async killPrimary(): Promise<RedisServer> {
+      const server = await setup.primary();
       await server.kill();
       return server;
     },
     /** It hangs; returns it, for `resume`. */
-    async pauseOwner(): Promise<RedisServer> {
-      const server = await setup.owner();
+    async pausePrimary(): Promise<RedisServer> {
+      const server = await setup.primary();
       server.pause();
       return server;
     },
     /** As an operator asks for it: master and replica agree, and nothing is lost. */
     async failover(): Promise<void> {
-      const before = await setup.owner();
+      const before = await setup.primary();
       const id = await asked.get(before)?.cluster("MYID");
       for (const client of asked.values()) {
         const mine = (await membersSeenBy(client)).find(({ flags }) => flags.includes("myself"));
@@ -112,7 +112,7 @@ export async function startRedisCluster() {
       await setup.switchedFrom(before);
     },
     async switchedFrom(before: RedisServer): Promise<void> {
-      await until("another owner", async () => (await setup.owner().catch(() => before)) !== before);
+      await until("another primary", async () => (await setup.primary().catch(() => before)) !== before);
     },
     stop,
   };

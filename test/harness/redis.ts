@@ -19,6 +19,8 @@ export interface RedisOptions {
   port?: number;
   /** Further arguments of the server, such as `["--appendonly", "yes"]`. */
   args?: string[];
+  /** Whom `client()` comes in as. */
+  login?: { username: string; password: string };
   /** It is a Sentinel; what it watches, as in its configuration file. */
   sentinel?: string;
 }
@@ -35,7 +37,7 @@ export interface RedisBackend {
 export type RedisServer = Awaited<ReturnType<typeof startRedis>>;
 
 /** A real Redis server of its own, in its own folder. Whoever starts it calls `stop()`, in `after`. */
-export async function startRedis({ port, args = [], sentinel }: RedisOptions = {}) {
+export async function startRedis({ port, args = [], login, sentinel }: RedisOptions = {}) {
   const folder = mkdtempSync(join(tmpdir(), "agentwire-redis-"));
   const usedPort = port ?? (await freePort());
   const url = `redis://127.0.0.1:${usedPort}`;
@@ -74,7 +76,7 @@ export async function startRedis({ port, args = [], sentinel }: RedisOptions = {
     },
     /** A client that `stop` closes. */
     client(options: object = {}): Redis {
-      const client = new Redis(url, { disconnectTimeout: 100, ...options });
+      const client = new Redis(url, { disconnectTimeout: 100, ...login, ...options });
       // What a test does to the server is no error of the client; a command that fails rejects all the same.
       client.on("error", () => {});
       clients.add(client);
@@ -135,7 +137,7 @@ function answersPing(port: number): Promise<boolean> {
     socket.setTimeout(1000, () => socket.destroy());
     socket.once("connect", () => socket.write("PING\r\n"));
     socket.once("data", (data) => {
-      resolve(data.toString().startsWith("+PONG"));
+      resolve(/^(\+PONG|-NOAUTH)/.test(data.toString()));
       socket.destroy();
     });
     socket.once("error", () => resolve(false));

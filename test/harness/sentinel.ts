@@ -5,12 +5,23 @@ import { until } from "./wait.js";
 const NAME = "main";
 const SENTINELS = 3;
 const REPLICAS = 2;
+/** Whom the Sentinels and the replicas come in as, so that they can be shut out and nobody else. */
+const WATCHER = "watcher";
+const LOGIN = { username: "app", password: "sentinel-app-0123456789abcdef" };
+const SERVER = [
+  ...["--user", "default", "off"],
+  ...["--user", LOGIN.username, "on", `>${LOGIN.password}`, "~*", "&*", "+@all"],
+  ...["--user", WATCHER, "on", `>${WATCHER}`, "~*", "&*", "+@all"],
+  ...["--masteruser", WATCHER, "--masterauth", WATCHER],
+  // As docs/operations.md says.
+  ...["--min-replicas-to-write", "1", "--min-replicas-max-lag", "2"],
+];
 
 export type SentinelSetup = Awaited<ReturnType<typeof startSentinels>>;
 
 /** A real primary with two replicas, and three Sentinels that take it for dead after a second without an answer. */
 export async function startSentinels() {
-  const primary = await startRedis();
+  const primary = await startRedis({ args: SERVER, login: LOGIN });
   const servers = [primary];
   const sentinels: RedisServer[] = [];
   const all = () => [...sentinels, ...servers];
@@ -21,10 +32,12 @@ export async function startSentinels() {
   };
 
   try {
-    const args = ["--replicaof", "127.0.0.1", String(primary.port)];
-    for (let n = 0; n < REPLICAS; n++) servers.push(await startRedis({ args }));
+    const args = [...SERVER, "--replicaof", "127.0.0.1", String(primary.port)];
+    for (let n = 0; n < REPLICAS; n++) servers.push(await startRedis({ args, login: LOGIN }));
     const sentinel = [
       `sentinel monitor ${NAME} 127.0.0.1 ${primary.port} 2`,
+      `sentinel auth-user ${NAME} ${WATCHER}`,
+      `sentinel auth-pass ${NAME} ${WATCHER}`,
       `sentinel down-after-milliseconds ${NAME} 1000`,
       `sentinel failover-timeout ${NAME} 3000`,
       `sentinel parallel-syncs ${NAME} ${REPLICAS}`,
@@ -56,12 +69,20 @@ export async function startSentinels() {
     settings: {
       REDIS_SENTINELS: endpoints.map(({ host, port }) => `${host}:${port}`).join(","),
       REDIS_SENTINEL_NAME: NAME,
+      REDIS_USERNAME: LOGIN.username,
+      REDIS_PASSWORD: LOGIN.password,
     },
     servers,
     sentinels,
     primary: current,
     client(options: object = {}): Redis {
-      const client = new Redis({ sentinels: endpoints, name: NAME, disconnectTimeout: 100, ...options });
+      const client = new Redis({
+        sentinels: endpoints,
+        name: NAME,
+        ...LOGIN,
+        disconnectTimeout: 100,
+        ...options,
+      });
       client.on("error", () => {});
       clients.add(client);
       return client;
@@ -78,7 +99,14 @@ export async function startSentinels() {
       server.pause();
       return server;
     },
-    /** As an operator asks for it; nothing is lost. */
+    /** The Sentinels and the replicas do not reach it any more, everybody else does; returns how to end that. */
+    async cutOffPrimary(): Promise<() => Promise<unknown>> {
+      const client = (await current()).client();
+      await client.acl("SETUSER", WATCHER, "off");
+      await client.client("KILL", "USER", WATCHER);
+      return () => client.acl("SETUSER", WATCHER, "on");
+    },
+    /** As an operator asks for it: what is confirmed at that moment may be lost. */
     async failover(): Promise<void> {
       const before = await current();
       await asked[0]?.call("SENTINEL", "FAILOVER", NAME);

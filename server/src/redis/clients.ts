@@ -1,6 +1,6 @@
 import {
-  isElsewhere,
   keepPulse,
+  keepTogether,
   type RedisAddress,
   type RedisKeys,
   redisOpener,
@@ -34,7 +34,6 @@ export const READ_MS = 1000;
 export function connectRedis(address: RedisAddress, keys: RedisKeys, logger: Logger): RedisClients {
   const shared = {
     retryStrategy: (attempt: number) => Math.min(RECONNECT_MAX_MS, 20 * 2 ** Math.min(attempt, 10)),
-    reconnectOnError: isElsewhere,
     connectTimeout: 2000,
     // A reader that waits in XREAD does not end by itself when it is told to.
     disconnectTimeout: 100,
@@ -66,6 +65,9 @@ export function connectRedis(address: RedisAddress, keys: RedisKeys, logger: Log
   const bus = follow(open(shared));
   const notices = follow(open(shared));
   const live = follow(open(shared));
+
+  // An address with several servers behind it may lead each line to another one, and rightly.
+  if (address.kind !== "url") keepTogether(commands, () => all.map(({ redis }) => redis));
 
   return {
     commands,

@@ -1,4 +1,5 @@
 import type { Endpoint, RedisAddress } from "./address.js";
+import { whenElsewhere } from "./elsewhere.js";
 import { type ClusterMember, slotConnector } from "./slot-connector.js";
 
 /** ioredis' `Redis`. */
@@ -20,7 +21,8 @@ export function redisOpener<
   R extends ClusterMember & { on(event: "error", listener: () => void): unknown },
   O,
 >(Redis: RedisConstructor<R, O>, address: RedisAddress, key: string): (options: O) => R {
-  if (address.kind === "url") return (options) => new Redis(address.url, options);
+  const own = (options: O): O => ({ reconnectOnError: whenElsewhere(), ...options });
+  if (address.kind === "url") return (options) => new Redis(address.url, own(options));
 
   const { username, password, tls } = address;
   const login = { username, password, ...(tls && { tls }) };
@@ -33,7 +35,7 @@ export function redisOpener<
       sentinelCommandTimeout: ASK_MS,
       ...(tls && { enableTLSForSentinelMode: true, sentinelTLS: tls }),
     };
-    return (options) => new Redis({ ...options, ...login, ...behind });
+    return (options) => new Redis({ ...own(options), ...login, ...behind });
   }
 
   const { nodes, nat } = address;
@@ -54,5 +56,5 @@ export function redisOpener<
   };
   const seeds = typeof nodes === "function" ? nodes : () => nodes;
   const Connector = slotConnector({ key, seeds, open, nat, tls });
-  return (options) => new Redis({ ...options, ...login, Connector });
+  return (options) => new Redis({ ...own(options), ...login, Connector });
 }

@@ -50,11 +50,3 @@ export function keepPulse(line: Line, key: string, silentMs: number): () => void
   timer.unref();
   return () => clearInterval(timer);
 }
-
-/**
- * For ioredis' `reconnectOnError`: this server is not the primary any more, or not of our slot. In answers of scripts
- * the word stands further back.
- */
-export function isElsewhere(error: Error): boolean {
-  return /(^|\W)(READONLY|MOVED|ASK)\s/.test(error.message);
-}

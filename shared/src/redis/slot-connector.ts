@@ -107,7 +107,7 @@ export function slotConnector({
     disconnect(): void {
       this.#connecting = false;
       const stream = this.#stream;
-      if (!stream) return;
+      if (!stream || stream.writableEnded) return;
       const timer = setTimeout(() => stream.destroy(), this.#disconnectTimeout);
       stream.on("close", () => clearTimeout(timer));
       stream.end();
