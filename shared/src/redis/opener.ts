@@ -17,10 +17,11 @@ const ASK_MS = 1000;
  *
  * @param key any key of ours: in a Cluster all of them lie on one server, see {@link slotConnector}
  */
-export function redisOpener<
-  R extends ClusterMember & { on(event: "error", listener: () => void): unknown },
-  O,
->(Redis: RedisConstructor<R, O>, address: RedisAddress, key: string): (options: O) => R {
+export function redisOpener<R extends ClusterMember, O>(
+  Redis: RedisConstructor<R, O>,
+  address: RedisAddress,
+  key: string,
+): (options: O) => R {
   const own = (options: O): O => ({ reconnectOnError: whenElsewhere(), ...options });
   if (address.kind === "url") return (options) => new Redis(address.url, own(options));
 
@@ -39,8 +40,8 @@ export function redisOpener<
   }
 
   const { nodes, nat } = address;
-  const open = (node: Endpoint): R => {
-    const member = new Redis({
+  const open = (node: Endpoint): R =>
+    new Redis({
       ...node,
       ...login,
       connectTimeout: ASK_MS,
@@ -50,10 +51,6 @@ export function redisOpener<
       enableReadyCheck: false,
       retryStrategy: null,
     } as O);
-    // The question fails with it.
-    member.on("error", () => {});
-    return member;
-  };
   const seeds = typeof nodes === "function" ? nodes : () => nodes;
   const Connector = slotConnector({ key, seeds, open, nat, tls });
   return (options) => new Redis({ ...own(options), ...login, Connector });

@@ -5,6 +5,7 @@ import type { Endpoint } from "./address.js";
 
 /** A client of one server, for one question; it gives up by itself. */
 export interface ClusterMember {
+  on(event: "error", listener: (error: Error) => void): unknown;
   call(command: string, ...args: string[]): Promise<unknown>;
   disconnect(): void;
 }
@@ -22,7 +23,7 @@ export interface SlotOptions {
 interface Connector {
   firstError: Error | undefined;
   check(info: { role?: string }): boolean;
-  connect(): Promise<Socket>;
+  connect(emit: (event: "error", error: Error) => void): Promise<Socket>;
   disconnect(): void;
 }
 
@@ -49,10 +50,14 @@ export function slotConnector({
   disconnectTimeout?: number;
 }) => Connector {
   let learned: Endpoint[] = [];
-  let finding: Promise<Endpoint | undefined> | undefined;
+  let finding: Promise<Endpoint | Error> | undefined;
 
   async function ask(node: Endpoint): Promise<Endpoint> {
     const member = open(node);
+    let cause: Error | undefined;
+    member.on("error", (error) => {
+      cause = error;
+    });
     try {
       const [slot, ranges] = (await Promise.all([
         member.call("CLUSTER", "KEYSLOT", key),
@@ -63,16 +68,22 @@ export function slotConnector({
       if (!owner) throw new Error("no server has the slot");
       learned = ranges.flatMap(([, , ...nodes]) => nodes.map(endpoint));
       return endpoint(owner);
+    } catch (error) {
+      // Why it could not be asked, rather than that its connection is closed.
+      throw cause ?? error;
     } finally {
       member.disconnect();
     }
   }
 
   /** All are asked at once: one that hangs must not hold up the answer of another. */
-  function find(): Promise<Endpoint | undefined> {
+  function find(): Promise<Endpoint | Error> {
     const nodes = new Map([...seeds(), ...learned].map((node) => [`${node.host} ${node.port}`, node]));
     finding ??= Promise.any([...nodes.values()].map(ask))
-      .catch(() => undefined)
+      .catch(({ errors }: AggregateError) => {
+        const reasons = new Set(errors.map(({ message }: Error) => message));
+        return new Error(`no server of the Cluster leads to our keys: ${[...reasons].join("; ")}`);
+      })
       .finally(() => {
         finding = undefined;
       });
@@ -94,12 +105,13 @@ export function slotConnector({
     }
 
     /** Rejects only after {@link disconnect}: a client whose connector rejects is at its end. */
-    async connect(): Promise<Socket> {
+    async connect(emit: (event: "error", error: Error) => void): Promise<Socket> {
       this.#connecting = true;
       for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
         const owner = await find();
         if (!this.#connecting) throw new Error("Connection is closed.");
-        if (owner) return this.#open(owner);
+        if (!(owner instanceof Error)) return this.#open(owner);
+        emit("error", owner);
         await sleep(pause);
       }
     }
