@@ -14,7 +14,7 @@ const SERVER = [
   ...["--user", WATCHER, "on", `>${WATCHER}`, "~*", "&*", "+@all"],
   ...["--masteruser", WATCHER, "--masterauth", WATCHER],
   // As docs/operations.md says.
-  ...["--min-replicas-to-write", "1", "--min-replicas-max-lag", "2"],
+  ...["--min-replicas-to-write", "1", "--min-replicas-max-lag", "2", "--repl-diskless-sync-delay", "0"],
 ];
 
 export type SentinelSetup = Awaited<ReturnType<typeof startSentinels>>;
