@@ -56,7 +56,9 @@ async function start() {
   const adminPorts = await freePortsFrom(9090, 2);
   const origins = ports.map((port) => `http://localhost:${port}`);
   // The demo's viewer has a token of the demo's own secret: other sources of users are left out.
-  const { SUPABASE_URL: _, JWT_JWKS_URL: __, DATABASE_URL: ___, ...inherited } = process.env;
+  const { SUPABASE_URL: _, JWT_JWKS_URL: __, DATABASE_URL: ___, ...others } = process.env;
+  // So are other sorts of Redis: it is the one that stands below.
+  const inherited = Object.fromEntries(Object.entries(others).filter(([name]) => !name.startsWith("REDIS_")));
   const secret = process.env.JWT_SECRET || randomBytes(32).toString("hex");
   const env = {
     ...inherited,

@@ -60,8 +60,10 @@ async function test(processes, args) {
   await lint(processes);
   const programs = await providePrograms(processes);
   // The tests have a Redis and a PostgreSQL of their own: the settings of this shell are not theirs.
-  const { REDIS_URL: _, WS_KEY_PREFIX: __, EVENT_BUS_PREFIX: ___, ...others } = process.env;
-  const inherited = Object.fromEntries(Object.entries(others).filter(([name]) => !/^PG[A-Z]/.test(name)));
+  const { WS_KEY_PREFIX: _, EVENT_BUS_PREFIX: __, ...others } = process.env;
+  const inherited = Object.fromEntries(
+    Object.entries(others).filter(([name]) => !/^(PG[A-Z]|REDIS_)/.test(name)),
+  );
   const { passed, failed, skipped, problems } = await runMocha(processes, {
     root,
     args: [...(isCi ? ["--forbid-only"] : []), ...args],

@@ -1,6 +1,7 @@
 import { parseArgs } from "node:util";
 import { Id, type StatusChange } from "@agentwire/shared";
-import { parseStatusChange } from "@agentwire/shared/redis";
+import { parseStatusChange, type RedisAddress } from "@agentwire/shared/redis";
+import { addressIn } from "./address.js";
 import type { TokenRequest } from "./token.js";
 
 export const usage = `agentwire run --agent ID --project ID [options] -- COMMAND [ARGUMENT...]
@@ -19,7 +20,8 @@ and sees no terminal, so that many programs print no colours: --pty gives them o
   --attempt N     which try at the task this is, counted from 1
   --pty           give the command a terminal of its own, with the program script of util-linux;
                   stdout and stderr are then one, and lines end in CR LF
-  --redis URL     default: REDIS_URL, or redis://127.0.0.1:6379
+  --redis URL     default: REDIS_URL, REDIS_SENTINELS and REDIS_SENTINEL_NAME, or REDIS_CLUSTER_NODES, as for
+                  a node; redis://127.0.0.1:6379 without any of them
   --wait SECONDS  how long to go on publishing after the command ended while Redis is away
                   (default 30)
 
@@ -48,7 +50,7 @@ export type Subject = Omit<StatusChange, "new_status" | "event_id">;
 export interface RunArguments {
   command: "run";
   subject: Subject;
-  redis: string;
+  redis: RedisAddress;
   waitMs: number;
   file: string;
   args: string[];
@@ -122,7 +124,7 @@ function runArguments(values: Values, [file, ...args]: string[], env: NodeJS.Pro
   return {
     command: "run",
     subject,
-    redis: values.redis || env.REDIS_URL || "redis://127.0.0.1:6379",
+    redis: values.redis ? { kind: "url", url: values.redis } : addressIn(env),
     waitMs: numberOf("--wait", values.wait ?? "30") * 1000,
     file,
     args,

@@ -1,7 +1,15 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentwireError, limits } from "@agentwire/shared";
-import { leaveElsewhere, type Publisher, type ScriptRunner } from "@agentwire/shared/redis";
-import { Redis } from "ioredis";
+import {
+  keepPulse,
+  keepTogether,
+  type Publisher,
+  type RedisAddress,
+  redisOpener,
+  type ScriptRunner,
+  whenElsewhere,
+} from "@agentwire/shared/redis";
+import { Redis, type RedisOptions } from "ioredis";
 
 const DISCONNECT_MS = 100;
 const retryStrategy = (attempt: number) => Math.min(attempt * 50, 500);
@@ -67,19 +75,22 @@ export interface Connection {
   close(): Promise<void>;
 }
 
-/** A client that belongs to the caller: never closed here, and its errors are the caller's to hear. */
-export function borrowConnection(redis: RedisClient): Connection {
+/**
+ * A client that belongs to the caller: never closed here, and its errors are the caller's to hear.
+ * @param key any key of ours
+ */
+export function borrowConnection(redis: RedisClient, key: string): Connection {
   return {
     redis,
     failure: () => undefined,
     written() {},
     listen(channel, listener) {
       if (!redis.duplicate) return { close: async () => {} };
-      return subscribe(redis.duplicate(SUBSCRIBER) as Redis, channel, listener);
+      return subscribe(redis.duplicate(SUBSCRIBER) as Redis, key, channel, listener);
     },
     listenToMany(listener) {
       if (!redis.duplicate) return { add() {}, remove() {}, close: async () => {} };
-      return subscribeToMany(redis.duplicate(SUBSCRIBER) as Redis, listener);
+      return subscribeToMany(redis.duplicate(SUBSCRIBER) as Redis, key, listener);
     },
     close: async () => {},
   };
@@ -89,32 +100,36 @@ export function borrowConnection(redis: RedisClient): Connection {
  * Our own client. Nothing queues up in it while Redis is away: a command fails at once and publish.ts repeats it, so
  * that a long absence costs no memory and no publish happens long after its caller was told that it failed.
  *
- * @throws AgentwireError `BAD_REQUEST` when `url` is not one of Redis
+ * @param key any key of ours
+ * @throws AgentwireError `BAD_REQUEST` when its URL is not one of Redis
  */
-export function openConnection(url: string): Connection {
-  if (!isRedisUrl(url)) {
+export function openConnection(address: RedisAddress, key: string): Connection {
+  if (address.kind === "url" && !isRedisUrl(address.url)) {
     throw new AgentwireError("BAD_REQUEST", "the Redis URL must begin with redis://, rediss:// or /");
   }
+  const open = redisOpener<Redis, RedisOptions>(Redis, address, key);
   let failure: Error | undefined;
   let demoted = false;
-  const listeners = new Set<Redis>();
-  const openListener = (): Redis => {
-    const listener = new Redis(url, SUBSCRIBER);
-    listeners.add(listener.on("end", () => listeners.delete(listener)));
-    return listener;
+  const subscribers = new Set<Redis>();
+  const subscriber = (): Redis => {
+    const client = open(SUBSCRIBER);
+    subscribers.add(client);
+    client.on("end", () => subscribers.delete(client));
+    return client;
   };
-  const redis = new Redis(url, {
+  const redis = open({
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
     connectTimeout: limits.publishTimeoutMs,
     socketTimeout: limits.publishTimeoutMs,
     disconnectTimeout: DISCONNECT_MS,
     retryStrategy,
-    reconnectOnError: leaveElsewhere((error) => {
+    reconnectOnError: whenElsewhere((error) => {
       demoted = true;
       failure = error;
     }),
   });
+  if (address.kind !== "url") keepTogether(redis, () => subscribers);
   redis.on("error", (error: Error) => {
     failure = error;
   });
@@ -127,21 +142,31 @@ export function openConnection(url: string): Connection {
     written() {
       if (!demoted) return;
       demoted = false;
-      for (const listener of listeners) listener.disconnect(true);
+      for (const client of subscribers) client.disconnect(true);
     },
-    listen: (channel, listener) => subscribe(openListener(), channel, listener),
-    listenToMany: (listener) => subscribeToMany(openListener(), listener),
+    listen: (channel, listener) => subscribe(subscriber(), key, channel, listener),
+    listenToMany: (listener) => subscribeToMany(subscriber(), key, listener),
     close: () => disconnect(redis),
   };
 }
 
-function subscribe(redis: Redis, channel: string, { heard, hears, failed }: Listener): Subscription {
-  const subscription = subscribeToMany(redis, { heard: (_, text) => heard(text), hears, failed });
+function subscribe(
+  redis: Redis,
+  key: string,
+  channel: string,
+  { heard, hears, failed }: Listener,
+): Subscription {
+  const subscription = subscribeToMany(redis, key, { heard: (_, text) => heard(text), hears, failed });
   subscription.add(channel);
   return subscription;
 }
 
-function subscribeToMany(redis: Redis, { heard, hears, failed }: ChannelsListener): ChannelsSubscription {
+function subscribeToMany(
+  redis: Redis,
+  key: string,
+  { heard, hears, failed }: ChannelsListener,
+): ChannelsSubscription {
+  const stopPulse = keepPulse(redis, key, limits.publishTimeoutMs);
   const channels = new Set<string>();
   const subscribeTo = (channel: string) => redis.subscribe(channel).then(() => hears(channel), failed);
   // Says that Redis is away: the client tries again by itself, and `ready` comes when it is back.
@@ -158,7 +183,10 @@ function subscribeToMany(redis: Redis, { heard, hears, failed }: ChannelsListene
       // On a connection that is lost there is nothing left of it.
       if (redis.status === "ready") redis.unsubscribe(channel).catch(failed);
     },
-    close: () => disconnect(redis),
+    close() {
+      stopPulse();
+      return disconnect(redis);
+    },
   };
 }
 

@@ -1,5 +1,6 @@
 import { AgentwireError, type StatusChange } from "@agentwire/shared";
-import { type Appended, redisKeys } from "@agentwire/shared/redis";
+import { type Appended, type RedisAddress, redisKeys } from "@agentwire/shared/redis";
+import { addressOf, keyPrefixFor } from "./address.js";
 import { borrowConnection, openConnection, type RedisClient } from "./connection.js";
 import { Order } from "./order.js";
 import { pendingOf } from "./pending.js";
@@ -9,15 +10,18 @@ import { openTask, type Task, type TaskSubject } from "./task.js";
 import { bytesPerSecondOf, Terminals } from "./terminals.js";
 
 export { AgentwireError, type StatusChange } from "@agentwire/shared";
-export type { Appended } from "@agentwire/shared/redis";
+export type { Appended, RedisAddress } from "@agentwire/shared/redis";
 export { PublishError } from "./errors.js";
 export type { Task, TaskReport, TaskSubject } from "./task.js";
 export type { Terminal } from "./terminal.js";
 
 export interface EmitterOptions {
-  /** An ioredis client (it stays yours and is not closed), or a URL. */
-  redis: RedisClient | string;
-  /** Of the keys; default `WS_KEY_PREFIX`, or `ws`. The nodes must have the same. */
+  /**
+   * An ioredis client (it stays yours and is not closed), a URL, or an address; default what `REDIS_URL`,
+   * `REDIS_SENTINELS` or `REDIS_CLUSTER_NODES` says. Of a Cluster client only its servers and its login are used.
+   */
+  redis?: RedisClient | RedisAddress | string | undefined;
+  /** Of the keys; default `WS_KEY_PREFIX`, or `ws`, in a Cluster `{ws}`. The nodes must have the same. */
   keyPrefix?: string;
   /** Of the bus channels; default `EVENT_BUS_PREFIX`, or `events:`. */
   busPrefix?: string;
@@ -60,17 +64,19 @@ export interface Emitter {
 }
 
 /** @throws AgentwireError `BAD_REQUEST` when `redis` is a string and not a Redis URL, or a setting is not valid */
-export function createEmitter(options: EmitterOptions): Emitter {
-  const { redis } = options;
+export function createEmitter(options: EmitterOptions = {}): Emitter {
+  const address = addressOf(options.redis, process.env);
   // As for the nodes, an empty variable counts as absent.
-  const keyPrefix = options.keyPrefix ?? (process.env.WS_KEY_PREFIX || undefined);
+  const keyPrefix = keyPrefixFor(address, options.keyPrefix ?? (process.env.WS_KEY_PREFIX || undefined));
   const busPrefix = options.busPrefix ?? (process.env.EVENT_BUS_PREFIX || undefined);
   const batchMs = batchMsOf(options.progressBatchMs ?? (process.env.WS_PROGRESS_BATCH_MS || undefined));
   const bytesPerSecond = bytesPerSecondOf(
     options.terminalBytesPerSecond ?? (process.env.WS_TERMINAL_BYTES_PER_SECOND || undefined),
   );
-  const connection = typeof redis === "string" ? openConnection(redis) : borrowConnection(redis);
   const keys = redisKeys(keyPrefix, busPrefix);
+  const connection = address
+    ? openConnection(address, keys.epoch)
+    : borrowConnection(options.redis as RedisClient, keys.epoch);
   const order = new Order();
   const pending = pendingOf(options.maxPending);
   const progress = new ProgressPublisher({ connection, keys, batchMs });

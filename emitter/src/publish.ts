@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { limits } from "@agentwire/shared";
+import { isElsewhere } from "@agentwire/shared/redis";
 import { PublishError } from "./errors.js";
 import type { Order } from "./order.js";
 import type { Pending } from "./pending.js";
 
 /** Answers of Redis that pass by themselves: starting, failing over, busy, full. */
-const PASSING =
-  /^(?:EXECABORT .*: )?(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|BUSY|MISCONF|OOM)\b/;
+const PASSING = /^(?:EXECABORT .*: )?(LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|BUSY|MISCONF|OOM)\b/;
 
 const FIRST_PAUSE_MS = 10;
 const LONGEST_PAUSE_MS = 200;
@@ -77,5 +77,5 @@ export function isLasting(error: unknown): error is Error {
   if (!(error instanceof Error) || error.name !== "ReplyError") return false;
   // Of a transaction: what it says itself is only that there were errors.
   const { previousErrors: causes = [error] } = error as { previousErrors?: Error[] };
-  return !causes.some(({ message }) => PASSING.test(message));
+  return !causes.some((cause) => PASSING.test(cause.message) || isElsewhere(cause));
 }

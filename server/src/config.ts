@@ -1,6 +1,13 @@
 import { randomBytes } from "node:crypto";
 import { isIP } from "node:net";
 import { limits } from "@agentwire/shared";
+import {
+  CLUSTER_KEY_PREFIX,
+  DEFAULT_REDIS_URL,
+  isInOneSlot,
+  KEY_PREFIX,
+  redisProblems,
+} from "@agentwire/shared/redis";
 import { z } from "zod";
 
 const integer = (fallback: number, min: number, max: number) =>
@@ -68,7 +75,15 @@ export const settings = {
     .string()
     .regex(/^[A-Za-z0-9_.-]{1,64}$/, "must be 1 to 64 characters of A-Z a-z 0-9 _ . -")
     .default(() => `node-${randomBytes(4).toString("hex")}`),
-  REDIS_URL: address("redis", "rediss").default("redis://127.0.0.1:6379"),
+  REDIS_URL: address("redis", "rediss").default(DEFAULT_REDIS_URL),
+  // Read where a worker's are, in shared/src/redis/address.ts.
+  REDIS_SENTINELS: z.string().optional(),
+  REDIS_SENTINEL_NAME: z.string().optional(),
+  REDIS_SENTINEL_PASSWORD: z.string().optional(),
+  REDIS_CLUSTER_NODES: z.string().optional(),
+  REDIS_USERNAME: z.string().optional(),
+  REDIS_PASSWORD: z.string().optional(),
+  REDIS_TLS: flag(false),
   JWT_SECRET: z.string().min(1).optional(),
   SUPABASE_URL: address("https", "http").optional(),
   JWT_JWKS_URL: address("https", "http").optional(),
@@ -83,7 +98,7 @@ export const settings = {
   WS_KEY_PREFIX: z
     .string()
     .regex(/^[A-Za-z0-9_.{}-]{1,64}$/, "must be 1 to 64 characters of A-Z a-z 0-9 _ . { } -")
-    .default("ws"),
+    .default(KEY_PREFIX),
   EVENT_BUS_PREFIX: z.string().max(64).default("events:"),
   LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),
   WS_HEARTBEAT_INTERVAL: integer(30, 1, 3600),
@@ -124,6 +139,9 @@ function missing(given: NodeJS.ProcessEnv): string[] {
     problems.push("ADMIN_PASSWORD is required with ADMIN_USERNAME");
   if (given.ADMIN_PASSWORD && !given.ADMIN_USERNAME)
     problems.push("ADMIN_USERNAME is required with ADMIN_PASSWORD");
+  problems.push(...redisProblems(given));
+  if (given.REDIS_CLUSTER_NODES && given.WS_KEY_PREFIX && !isInOneSlot(given.WS_KEY_PREFIX))
+    problems.push("WS_KEY_PREFIX must have a part in braces with REDIS_CLUSTER_NODES, such as {ws}");
   return problems;
 }
 
@@ -138,6 +156,9 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const parsed = Settings.safeParse(given);
   const alone = (parsed.error?.issues ?? []).map(({ path, message }) => `${String(path[0])} ${message}`);
   const problems = [...alone, ...missing(given)];
-  if (parsed.success && problems.length === 0) return parsed.data;
+  if (parsed.success && problems.length === 0) {
+    const inCluster = given.REDIS_CLUSTER_NODES && !given.WS_KEY_PREFIX;
+    return { ...parsed.data, ...(inCluster && { WS_KEY_PREFIX: CLUSTER_KEY_PREFIX }) };
+  }
   throw new Error(`bad settings: ${problems.join("; ")}`);
 }

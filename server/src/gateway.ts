@@ -1,6 +1,6 @@
 import type { Envelope } from "@agentwire/shared";
 import { AGENTS_NAMESPACE, refusal } from "@agentwire/shared";
-import { appendStatusChange, decodeTerminal, redisKeys } from "@agentwire/shared/redis";
+import { appendStatusChange, decodeTerminal, redisAddress, redisKeys } from "@agentwire/shared/redis";
 import express from "express";
 import type { Logger } from "pino";
 import { type DisconnectReason, Server } from "socket.io";
@@ -92,7 +92,7 @@ export async function openGateway(config: Config, logger: Logger, adminPortGiven
     maxMessages: config.WS_MAX_REPLAY_MESSAGES,
   };
   const warn = (what: string) => (error: unknown) => logger.warn({ err: String(error) }, what);
-  const redis = connectRedis(config.REDIS_URL, keys, logger);
+  const redis = connectRedis(redisAddress(config), keys, logger);
   const { commands } = redis;
 
   const store = openStore({ redis: commands, keys, instanceId: config.INSTANCE_ID, limits });

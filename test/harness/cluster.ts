@@ -1,24 +1,26 @@
 import { createEmitter } from "@agentwire/emitter";
-import { redisKeys } from "@agentwire/shared/redis";
+import { CLUSTER_KEY_PREFIX, redisAddress, redisKeys } from "@agentwire/shared/redis";
 import { type Front, openFront } from "./front.js";
 import { NodeProcess } from "./node.js";
 import { lookAtMetrics, lookIntoRedis } from "./outsiders.js";
 import { freePort } from "./ports.js";
-import { type RedisServer, startRedis } from "./redis.js";
+import { type RedisBackend, type RedisServer, startRedis } from "./redis.js";
 import { seenByOutsiders } from "./secrets.js";
 import { keepBeyondTest, onTeardown } from "./teardown.js";
 import { JWT_SECRET, SERVICE_KEY } from "./token.js";
 import { Viewer, type ViewerOptions } from "./viewer.js";
 
-export interface ClusterOptions {
+export interface ClusterOptions<R extends RedisBackend = RedisServer> {
   nodes: number;
+  /** Redis as Sentinels or a Redis Cluster have it; one server where it is not given. */
+  redis?: () => Promise<R>;
   /** Settings of every node, beyond those the harness gives. */
   settings?: NodeJS.ProcessEnv;
   redisArgs?: string[];
   /** Returns before the nodes are ready. */
   notReady?: boolean;
   /** What is done to Redis before the first node is started. */
-  beforeNodes?: (redis: RedisServer) => Promise<void>;
+  beforeNodes?: (redis: R) => Promise<void>;
 }
 
 /** For loads that are above the rate limits on purpose, where something else is tested. */
@@ -27,21 +29,25 @@ export const UNLIMITED = { WS_RATE_LIMIT_PER_CONNECTION: "0", WS_RATE_LIMIT_GLOB
 /** All viewers of a test come from one address, and many are one user's: where it tests something else, that is right. */
 export const ONE_ADDRESS = { WS_CONNECTIONS_PER_IP_PER_MINUTE: "0", WS_MAX_CONNECTIONS_PER_USER: "0" };
 
-export type Cluster = Awaited<ReturnType<typeof startCluster>>;
+export type Cluster<R extends RedisBackend = RedisServer> = Awaited<ReturnType<typeof startCluster<R>>>;
 
 /** A real cluster of its own: processes, Redis, sockets. It is taken down after the test that started it. */
-export async function startCluster(options: ClusterOptions) {
+export async function startCluster<R extends RedisBackend = RedisServer>(options: ClusterOptions<R>) {
   const { nodes: count, settings = {}, redisArgs = [], notReady, beforeNodes } = options;
-  const redis = await startRedis({ args: redisArgs });
+  // Without `redis` nobody has said what `R` is, and it is one server.
+  const redis = await (options.redis?.() ??
+    (startRedis({ args: redisArgs }) as Promise<unknown> as Promise<R>));
   onTeardown(() => redis.stop());
-  onTeardown(() => lookIntoRedis(redis.url, settings.WS_KEY_PREFIX));
+  const usual = redis.settings.REDIS_CLUSTER_NODES ? CLUSTER_KEY_PREFIX : undefined;
+  const keys = redisKeys(settings.WS_KEY_PREFIX ?? usual);
+  onTeardown(() => lookIntoRedis(redis, keys));
   await beforeNodes?.(redis);
 
   const nodes: NodeProcess[] = [];
   for (let n = 1; n <= count; n++) {
     nodes.push(
       new NodeProcess(`node-${n}`, await freePort(), {
-        REDIS_URL: redis.url,
+        ...redis.settings,
         JWT_SECRET,
         INTERNAL_SERVICE_KEY: SERVICE_KEY,
         ...ONE_ADDRESS,
@@ -81,7 +87,7 @@ export async function startCluster(options: ClusterOptions) {
   return {
     redis,
     nodes,
-    keys: redisKeys(),
+    keys,
     node,
     front,
     client: () => redis.client(),
@@ -96,8 +102,8 @@ export async function startCluster(options: ClusterOptions) {
     },
 
     /** A worker's emitter; it has another way to Redis where that is given. */
-    worker(url = redis.url) {
-      const emitter = createEmitter({ redis: url });
+    worker(url?: string) {
+      const emitter = createEmitter({ redis: url ?? redisAddress(redis.settings) });
       onTeardown(() => emitter.close());
       return emitter;
     },
@@ -126,9 +132,9 @@ export async function startCluster(options: ClusterOptions) {
       const client = redis.client();
       for (const { id, exitCode } of stopped) {
         if (exitCode !== 0) throw new Error(`${id} ended with ${exitCode}`);
-        const left = await client.keys(`ws:instances:${id}*`);
-        for (const key of await client.keys("ws:connections:*")) {
-          if (key.startsWith("ws:connections:user:")) continue;
+        const left = await client.keys(`${keys.instance(id)}*`);
+        for (const key of await client.keys(keys.connection("*"))) {
+          if (key.startsWith(keys.userConnections(""))) continue;
           if ((await client.hget(key, "instance_id")) === id) left.push(key);
         }
         if (left.length > 0) throw new Error(`${id} left in Redis: ${left.join(", ")}`);
@@ -138,8 +144,10 @@ export async function startCluster(options: ClusterOptions) {
 }
 
 /** One cluster for all tests of the surrounding `describe`. */
-export function sharedCluster(options: ClusterOptions): () => Cluster {
-  let started: { value: Cluster; undo(): Promise<void> } | undefined;
+export function sharedCluster<R extends RedisBackend = RedisServer>(
+  options: ClusterOptions<R>,
+): () => Cluster<R> {
+  let started: { value: Cluster<R>; undo(): Promise<void> } | undefined;
   before("start the cluster", async () => {
     started = await keepBeyondTest(() => startCluster(options));
   });

@@ -1,13 +1,14 @@
-import { type RedisKeys, redisKeys } from "@agentwire/shared/redis";
-import { Redis } from "ioredis";
+import type { RedisKeys } from "@agentwire/shared/redis";
+import type { Redis } from "ioredis";
+import type { RedisBackend } from "./redis.js";
 import { secrets, seenByOutsiders } from "./secrets.js";
 
 /** How long an answer is waited for: what is looked at may hang or be gone, because a test wanted it so. */
 const PATIENCE_MS = 1000;
 
 /** Looks at what operators read in Redis, and learns which session ids were given. */
-export async function lookIntoRedis(url: string, prefix: string | undefined): Promise<void> {
-  const redis = new Redis(url, {
+export async function lookIntoRedis(backend: Pick<RedisBackend, "client">, keys: RedisKeys): Promise<void> {
+  const redis = backend.client({
     lazyConnect: true,
     retryStrategy: () => null,
     maxRetriesPerRequest: 0,
@@ -15,10 +16,9 @@ export async function lookIntoRedis(url: string, prefix: string | undefined): Pr
     commandTimeout: PATIENCE_MS,
     disconnectTimeout: 100,
   });
-  redis.on("error", () => {});
   try {
     await redis.connect();
-    await readAll(redis, redisKeys(prefix));
+    await readAll(redis, keys);
   } catch (error) {
     seenByOutsiders(String(error), "Redis, which did not answer");
   } finally {

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { mkdir, readFile, rm } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -21,17 +21,30 @@ export interface RedisOptions {
   port?: number;
   /** Further arguments of the server, such as `["--appendonly", "yes"]`. */
   args?: string[];
+  /** Whom `client()` comes in as. */
+  login?: { username: string; password: string };
+  /** It is a Sentinel; what it watches, as in its configuration file. */
+  sentinel?: string;
+}
+
+/** What stands for Redis in a cluster of ours: one server, or several behind Sentinels or in a Redis Cluster. */
+export interface RedisBackend {
+  /** Settings of nodes and workers. */
+  settings: NodeJS.ProcessEnv;
+  /** A client of the server that has our keys; `stop` closes it. */
+  client(options?: object): Redis;
+  stop(): Promise<void>;
 }
 
 export type RedisServer = Awaited<ReturnType<typeof startRedis>>;
 
 /** A real Redis server of its own, in its own folder. Whoever starts it calls `stop()`, in `after`. */
-export async function startRedis({ port, args = [] }: RedisOptions = {}) {
+export async function startRedis({ port, args = [], login, sentinel }: RedisOptions = {}) {
   const folder = mkdtempSync(join(tmpdir(), "agentwire-redis-"));
   const usedPort = port ?? (await freePort());
   const url = `redis://127.0.0.1:${usedPort}`;
   const clients = new Set<Redis>();
-  let server = await launch(usedPort, folder, args);
+  let server = await launch(usedPort, folder, args, sentinel);
 
   const end = async (signal: NodeJS.Signals): Promise<void> => {
     if (server.exitCode !== null || server.signalCode !== null) return;
@@ -51,6 +64,7 @@ export async function startRedis({ port, args = [] }: RedisOptions = {}) {
 
   return {
     url,
+    settings: { REDIS_URL: url },
     port: usedPort,
     get pid(): number {
       return server.pid as number;
@@ -63,11 +77,11 @@ export async function startRedis({ port, args = [] }: RedisOptions = {}) {
     async restart({ empty = false }: { empty?: boolean } = {}): Promise<void> {
       await end("SIGTERM");
       if (empty) await rm(folder, { recursive: true, force: true });
-      server = await launch(usedPort, folder, args);
+      server = await launch(usedPort, folder, args, sentinel);
     },
     /** A client that `stop` closes. */
     client(options: object = {}): Redis {
-      const client = new Redis(url, { disconnectTimeout: 100, ...options });
+      const client = new Redis(url, { disconnectTimeout: 100, ...login, ...options });
       // What a test does to the server is no error of the client; a command that fails rejects all the same.
       client.on("error", () => {});
       clients.add(client);
@@ -103,21 +117,27 @@ export function sharedRedis() {
   return { server: () => running().server, redis, keys: redisKeys() };
 }
 
-async function launch(port: number, folder: string, args: string[]): Promise<ChildProcess> {
+async function launch(
+  port: number,
+  folder: string,
+  args: string[],
+  sentinel: string | undefined,
+): Promise<ChildProcess> {
   await mkdir(folder, { recursive: true });
   const log = join(folder, "redis.log");
-  const settings = { port, bind: "127.0.0.1", dir: folder, save: "", appendonly: "no", logfile: log };
-  const server = spawn(
-    findServer(),
-    [
-      ...Object.entries({ ...settings, "maxmemory-policy": "noeviction" }).flatMap(([name, value]) => [
-        `--${name}`,
-        String(value),
-      ]),
-      ...args,
-    ],
-    { stdio: "ignore" },
-  );
+  const common = { port, bind: "127.0.0.1", dir: folder, logfile: log };
+  const settings = sentinel
+    ? common
+    : { ...common, save: "", appendonly: "no", "maxmemory-policy": "noeviction" };
+  const given = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, String(value)]);
+  const before: string[] = [];
+  if (sentinel) {
+    // A Sentinel writes what it learns into its file.
+    const file = join(folder, "sentinel.conf");
+    await writeFile(file, sentinel);
+    before.push(file, "--sentinel");
+  }
+  const server = spawn(findServer(), [...before, ...given, ...args], { stdio: "ignore" });
   let failure: Error | undefined;
   server.once("error", (error) => {
     failure = error;
@@ -143,7 +163,7 @@ function answersPing(port: number): Promise<boolean> {
     socket.setTimeout(1000, () => socket.destroy());
     socket.once("connect", () => socket.write("PING\r\n"));
     socket.once("data", (data) => {
-      resolve(data.toString().startsWith("+PONG"));
+      resolve(/^(\+PONG|-NOAUTH)/.test(data.toString()));
       socket.destroy();
     });
     socket.once("error", () => resolve(false));

@@ -124,7 +124,7 @@ export function shareCluster() {
 
   /** The client that a node has. */
   async function client() {
-    const clients = connectRedis(redis.url, keys, pino({ level: "silent" }));
+    const clients = connectRedis({ kind: "url", url: redis.url }, keys, pino({ level: "silent" }));
     onTeardown(clients.close);
     await until("connected", () => clients.commands.status === "ready");
     return clients.commands;

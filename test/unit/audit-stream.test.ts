@@ -16,7 +16,7 @@ describe("audit", () => {
 
     function open({ maxEntries = 10_000 } = {}) {
       const log = openLog();
-      const redis = connectRedis(server().url, keys, log.logger);
+      const redis = connectRedis({ kind: "url", url: server().url }, keys, log.logger);
       onTeardown(() => redis.close());
       const stored = new AuditLog(redis.commands, keys, maxEntries);
       const append = stored.append.bind(stored);

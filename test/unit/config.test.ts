@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
+import { redisAddress } from "@agentwire/shared/redis";
 import { expect } from "chai";
 import { readConfig, settings } from "../../server/src/config.js";
 
@@ -39,6 +40,27 @@ const bad: Record<keyof typeof settings, [value: string, about: string][]> = {
     ["localhost:6379", "redis://"],
     ["http://localhost", "redis://"],
     ["redis://[", "redis://"],
+  ],
+  REDIS_SENTINELS: [
+    "10.0.0.1",
+    "10.0.0.1:0",
+    "10.0.0.1:65536",
+    "a:1,",
+    "a:1;b:2",
+    "a b:1",
+    "redis://a:1",
+    "::1:1",
+  ].map((value): [string, string] => [value, "addresses such as"]),
+  REDIS_SENTINEL_NAME: [],
+  REDIS_SENTINEL_PASSWORD: [],
+  REDIS_CLUSTER_NODES: ["10.0.0.1", "a:1,,b:2", "redis://:secret@a:1", "[a:1", "[::1]"].map(
+    (value): [string, string] => [value, "addresses such as"],
+  ),
+  REDIS_USERNAME: [["agentwire", "REDIS_URL says it itself"]],
+  REDIS_PASSWORD: [["secret", "REDIS_URL says it itself"]],
+  REDIS_TLS: [
+    ["yes", "true or false"],
+    ["true", "REDIS_URL says it itself"],
   ],
   JWT_SECRET: [["", "is required"]],
   SUPABASE_URL: [
@@ -136,6 +158,7 @@ describe("settings", () => {
       ADMIN_HOST: "127.0.0.1",
       ADMIN_READONLY: true,
       REDIS_URL: "redis://127.0.0.1:6379",
+      REDIS_TLS: false,
       JWT_SECRET: "a-secret",
       JWT_AUDIENCE: "authenticated",
       DATABASE_PROJECTS_QUERY: "select id from projects",
@@ -236,6 +259,67 @@ describe("settings", () => {
     );
   });
 
+  const sentinels = { REDIS_SENTINELS: "10.0.0.1:26379, s2.example.com:26379", REDIS_SENTINEL_NAME: "main" };
+  const cluster = { REDIS_CLUSTER_NODES: "10.0.0.1:6379,[fd00::1]:6380" };
+
+  it("[D18] where Redis is: a URL, Sentinels or a Cluster, with what belongs to each", () => {
+    const login = { REDIS_USERNAME: "app", REDIS_PASSWORD: "secret", REDIS_TLS: "true" };
+    const of = (env: NodeJS.ProcessEnv) => redisAddress(readConfig({ ...needed, ...env }));
+    expect(of({})).to.deep.equal({ kind: "url", url: "redis://127.0.0.1:6379" });
+    expect(of({ ...sentinels, ...login, REDIS_SENTINEL_PASSWORD: "another" })).to.deep.equal({
+      kind: "sentinel",
+      sentinels: [
+        { host: "10.0.0.1", port: 26379 },
+        { host: "s2.example.com", port: 26379 },
+      ],
+      name: "main",
+      sentinelPassword: "another",
+      username: "app",
+      password: "secret",
+      tls: {},
+    });
+    expect(of({ ...cluster, REDIS_PASSWORD: "secret" })).to.deep.equal({
+      kind: "cluster",
+      nodes: [
+        { host: "10.0.0.1", port: 6379 },
+        { host: "fd00::1", port: 6380 },
+      ],
+      username: undefined,
+      password: "secret",
+      tls: undefined,
+    });
+  });
+
+  const together: [NodeJS.ProcessEnv, string][] = [
+    [
+      { ...sentinels, REDIS_URL: "redis://127.0.0.1:6379" },
+      "REDIS_URL and REDIS_SENTINELS: only one of these may be given",
+    ],
+    [{ ...sentinels, ...cluster }, "REDIS_SENTINELS and REDIS_CLUSTER_NODES: only one of these may be given"],
+    [{ ...sentinels, REDIS_SENTINEL_NAME: "" }, "REDIS_SENTINEL_NAME is required with REDIS_SENTINELS"],
+    [{ REDIS_SENTINEL_NAME: "main" }, "REDIS_SENTINELS is required with REDIS_SENTINEL_NAME"],
+    [
+      { ...cluster, REDIS_SENTINEL_PASSWORD: "hunter2" },
+      "REDIS_SENTINELS is required with REDIS_SENTINEL_PASSWORD",
+    ],
+    ...["ws", "ws{}", "{}{ws}", "ws}{", "{ws"].map((prefix): [NodeJS.ProcessEnv, string] => [
+      { ...cluster, WS_KEY_PREFIX: prefix },
+      "WS_KEY_PREFIX must have a part in braces with REDIS_CLUSTER_NODES, such as {ws}",
+    ]),
+  ];
+  for (const [env, line] of together) {
+    it(`[D18] ${Object.keys(env).join(", ")}: ${line}`, () => {
+      expect(() => readConfig({ ...needed, ...env })).to.throw(`bad settings: ${line}`);
+    });
+  }
+
+  it("[D18] in a Cluster the prefix keeps all keys in one slot", () => {
+    const prefix = (env: NodeJS.ProcessEnv) => readConfig({ ...needed, ...env }).WS_KEY_PREFIX;
+    expect(prefix(cluster)).to.equal("{ws}");
+    expect(prefix({ ...cluster, WS_KEY_PREFIX: "team-a{ws}" })).to.equal("team-a{ws}");
+    expect(prefix(sentinels)).to.equal("ws");
+  });
+
   it("[D18] trusted proxies are addresses and networks, IPv4 and IPv6", () => {
     const proxies =
       "127.0.0.1, 10.0.0.0/8,0.0.0.0/0,10.1.2.3/32,::1,fd00::/8,::/0,2001:db8::1/128,::ffff:10.0.0.1";
@@ -255,6 +339,8 @@ describe("settings", () => {
       { REDIS_URL: `http://:${secret}@redis:6379` },
       { REDIS_URL: `redis://:${secret}@redis:port` },
       { REDIS_URL: `redis//:${secret}@redis` },
+      { REDIS_SENTINELS: `redis://:${secret}@a:1`, REDIS_PASSWORD: secret },
+      { REDIS_CLUSTER_NODES: `:${secret}@a:1`, REDIS_SENTINEL_PASSWORD: secret },
       { SUPABASE_URL: `ftp://${secret}@project.supabase.co` },
       { JWT_JWKS_URL: `ftp://keys.example.com/${secret}` },
       { ADMIN_USERNAME: "root", ADMIN_PASSWORD: long },

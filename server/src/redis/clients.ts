@@ -1,9 +1,17 @@
-import { keepPulse, leaveElsewhere, type RedisKeys } from "@agentwire/shared/redis";
+import {
+  keepPulse,
+  keepTogether,
+  type RedisAddress,
+  type RedisKeys,
+  redisOpener,
+  whenElsewhere,
+} from "@agentwire/shared/redis";
 import { Redis, type RedisOptions } from "ioredis";
 import type { Logger } from "pino";
 
 /**
- * Each reconnects by itself, also when its server says nothing any more, or is no primary any more.
+ * All lead to one server: in a Cluster to the one that has our slot, behind Sentinels to the primary. Each reconnects by
+ * itself, also when that is another one or says nothing any more.
  *
  * - `commands` answers within a second or fails: nothing waits behind a Redis that is away
  * - `stream` belongs to the streams adapter, whose loops must outlive any outage: its commands wait
@@ -28,7 +36,7 @@ const SILENT_MS = 1000;
 /** How long a reader waits for entries: nothing else is answered meanwhile. */
 export const READ_MS = 1000;
 
-export function connectRedis(url: string, keys: RedisKeys, logger: Logger): RedisClients {
+export function connectRedis(address: RedisAddress, keys: RedisKeys, logger: Logger): RedisClients {
   const shared = {
     retryStrategy: (attempt: number) => Math.min(RECONNECT_MAX_MS, 20 * 2 ** Math.min(attempt, 10)),
     connectTimeout: 2000,
@@ -40,6 +48,7 @@ export function connectRedis(url: string, keys: RedisKeys, logger: Logger): Redi
     // Replies in the shapes of RESP2, whatever the client's own default becomes.
     replyMapping: "legacy",
   } satisfies RedisOptions;
+  const open = redisOpener<Redis, RedisOptions>(Redis, address, keys.epoch);
   const all: { redis: Redis; stopPulse: () => void }[] = [];
   const follow = (redis: Redis, silentMs = SILENT_MS): Redis => {
     // Without a listener ioredis prints each attempt; `close` says it once per lost connection.
@@ -49,12 +58,12 @@ export function connectRedis(url: string, keys: RedisKeys, logger: Logger): Redi
   };
 
   const commands = follow(
-    new Redis(url, {
+    open({
       ...shared,
       commandTimeout: COMMAND_TIMEOUT_MS,
       enableOfflineQueue: false,
       autoResendUnfulfilledCommands: false,
-      reconnectOnError: leaveElsewhere((error) => {
+      reconnectOnError: whenElsewhere((error) => {
         demoted = true;
         failure = error;
       }),
@@ -68,14 +77,17 @@ export function connectRedis(url: string, keys: RedisKeys, logger: Logger): Redi
   commands.on("ready", () => {
     failure = undefined;
   });
-  const stream = follow(new Redis(url, shared));
+  const stream = follow(open(shared));
   // The adapter duplicates this client for its reader and its subscriber and never gives those back.
   const duplicate = stream.duplicate.bind(stream);
   stream.duplicate = (options) => follow(duplicate(options), READ_MS + SILENT_MS);
-  const bus = follow(new Redis(url, shared));
-  const notices = follow(new Redis(url, shared));
+  const bus = follow(open(shared));
+  const notices = follow(open(shared));
   // It knows itself what it listens to.
-  const live = follow(new Redis(url, { ...shared, autoResubscribe: false }));
+  const live = follow(open({ ...shared, autoResubscribe: false }));
+
+  // An address with several servers behind it may lead each line to another one, and rightly.
+  if (address.kind !== "url") keepTogether(commands, () => all.map(({ redis }) => redis));
 
   return {
     commands,

@@ -1,18 +1,22 @@
-import { isElsewhere } from "./pulse.js";
-
-/** A connection that is given up needs about half of it to close; each further time would add a listener to it. */
-const ONCE_MS = 250;
+/** A burst of answers of this kind is one reason to reconnect, not one each. */
+const PAUSE_MS = 500;
 
 /**
- * For ioredis' `reconnectOnError`: behind a fixed address the next connection leads to the new primary, and one that was
- * demoted cuts none.
- *
+ * Whether Redis answered that this server is not the primary any more, or not that of our slot; or has no replicas, and
+ * so may be one that was cut off while another was made the primary. In answers of scripts the word stands further back.
+ */
+export function isElsewhere(error: Error): boolean {
+  return /(^|\W)(READONLY|MOVED|ASK|NOREPLICAS)\s/.test(error.message);
+}
+
+/**
+ * For ioredis' `reconnectOnError`: whoever connects again is led to the primary.
  * @param onLeaving told why
  */
-export function leaveElsewhere(onLeaving: (error: Error) => void = () => {}): (error: Error) => boolean {
+export function whenElsewhere(onLeaving: (error: Error) => void = () => {}): (error: Error) => boolean {
   let last = Number.NEGATIVE_INFINITY;
   return (error) => {
-    if (!isElsewhere(error) || performance.now() - last < ONCE_MS) return false;
+    if (!isElsewhere(error) || performance.now() - last < PAUSE_MS) return false;
     last = performance.now();
     onLeaving(error);
     return true;

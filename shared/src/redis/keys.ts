@@ -1,10 +1,18 @@
+export const KEY_PREFIX = "ws";
+/** The same in Redis Cluster: what is in braces decides the slot, so all keys lie in one. */
+export const CLUSTER_KEY_PREFIX = "{ws}";
+
+/** Whether Redis Cluster puts all keys with this prefix into one slot: the first braces, and something in them. */
+export const isInOneSlot = (prefix: string): boolean => /^[^{]*\{[^}]+\}/.test(prefix);
+
 /**
  * The only place that spells a Redis key or channel. `prefix` is `WS_KEY_PREFIX`; in Redis Cluster it is `{ws}`, so
  * that everything the scripts touch together lies in one slot.
  */
-export function redisKeys(prefix = "ws", busPrefix = "events:") {
+export function redisKeys(prefix: string = KEY_PREFIX, busPrefix = "events:") {
   // Named by those who were there before us; another prefix keeps another cluster apart.
-  const terminal = prefix === "ws" ? "terminal" : `${prefix}:terminal`;
+  const isUsual = prefix === KEY_PREFIX || prefix === CLUSTER_KEY_PREFIX;
+  const terminal = isUsual ? "terminal" : `${prefix}:terminal`;
   return {
     /** Stream: the log, and the stream of the Socket.IO streams adapter. */
     events: `${prefix}:events`,

@@ -1,6 +1,8 @@
 /** What an ioredis client has. */
 export interface Line {
   status: string;
+  /** Absent before the first connection. */
+  stream?: { bytesRead?: number };
   exists(key: string): Promise<unknown>;
   disconnect(reconnect?: boolean): void;
 }
@@ -8,53 +10,36 @@ export interface Line {
 const TICK_MS = 250;
 
 /**
- * Makes a client reconnect when its server is silent: hangs, or is gone without a word, which TCP alone tells after
- * many minutes. A subscriber would wait for ever. The question is for a key, because a server of a Cluster that has lost
- * our slot answers it with MOVED.
+ * Makes a client reconnect when nothing comes from its server any more: it hangs, or is gone without a word, which TCP
+ * alone tells after many minutes. A subscriber would wait for ever. What is asked is about a key, because a server of a
+ * Cluster that has lost our slot answers it with MOVED.
  *
- * @param silentMs counted in ticks: after a pause of this process what was answered meanwhile comes first
+ * @param silentMs counted in ticks: after a pause of this process what has come meanwhile is read first
  * @returns stops it
  */
 export function keepPulse(line: Line, key: string, silentMs: number): () => void {
   const most = silentMs / TICK_MS;
   let silent = 0;
-  let question: object | undefined;
-
-  const ask = (): void => {
-    const asked = {};
-    question = asked;
-    const settled = (isAnswered: boolean): void => {
-      if (question !== asked) return;
-      question = undefined;
-      if (isAnswered) silent = 0;
-    };
-    line.exists(key).then(
-      () => settled(true),
-      (error) => settled(error instanceof Error && error.name === "ReplyError"),
-    );
+  let received = 0;
+  let isAsked = false;
+  const settled = () => {
+    isAsked = false;
   };
 
   const timer = setInterval(() => {
-    // `connect`: connected, and not answered yet. Until then the client's own timeouts count.
-    if (line.status !== "ready" && line.status !== "connect") {
+    const before = received;
+    received = line.stream?.bytesRead ?? 0;
+    if (line.status !== "ready") isAsked = false;
+    // `connect`: connected, and not ready yet. Until then the client's own timeouts count.
+    if ((line.status !== "ready" && line.status !== "connect") || received !== before) silent = 0;
+    if (silent++ >= most) {
       silent = 0;
-      question = undefined;
-    } else if (silent++ >= most) {
-      silent = 0;
-      question = undefined;
       line.disconnect(true);
-    } else if (line.status === "ready" && !question) {
-      ask();
+    } else if (line.status === "ready" && !isAsked) {
+      isAsked = true;
+      line.exists(key).then(settled, settled);
     }
   }, TICK_MS);
   timer.unref();
   return () => clearInterval(timer);
-}
-
-/**
- * For ioredis' `reconnectOnError`: this server is not the primary any more, or not of our slot. In answers of scripts
- * the word stands further back.
- */
-export function isElsewhere(error: Error): boolean {
-  return /(^|\W)(READONLY|MOVED|ASK)\s/.test(error.message);
 }
