@@ -24,6 +24,8 @@ export interface Storm {
   "per-user": number;
   /** Events that are published while everybody is away, of all projects. */
   behind: number;
+  /** As many in the storm before, which is not measured and goes back to the same nodes. */
+  warmup: number;
   /** Events a second, of all projects, before, while and after everybody comes back. */
   rate: number;
   /** Processes that the clients live in. */
@@ -119,7 +121,8 @@ function watchMemory(pids: number[]): () => number {
 
 /** One storm on one fresh cluster, and everything stopped again. */
 export async function runStorm(side: StormSide, storm: Storm): Promise<StormRound> {
-  const { fault, nodes, clients, projects, behind, rate, processes, patience, profile } = storm;
+  const { fault, nodes, clients, projects, behind, warmup, rate, processes, patience, profile } = storm;
+  const patienceMs = patience * 1000;
   const env = { us: {}, stock: { RECOVERY: "1" } }[side];
   const start = side === "us" ? startOurs : startStock;
   const cluster = await start(nodes, { ...env, ...profiled(profile, side) });
@@ -135,6 +138,18 @@ export async function runStorm(side: StormSide, storm: Storm): Promise<StormRoun
   const mark = () => {
     if (profile) for (const pid of pids) process.kill(pid, "SIGUSR2");
   };
+  /** While events flow everybody loses the connection; then so many events are published. */
+  const leave = async (killed: number | undefined, missed: number) => {
+    await askAll({ ask: "stay" });
+    const stop = publisher.flow(rate);
+    await pause(SETTLE_MS);
+    if (killed) process.kill(killed, "SIGKILL");
+    else await askAll({ ask: "cut" });
+    await stop();
+    if (!(await askAll<boolean>({ ask: "away" })).every(Boolean)) throw new Error("not everybody is away");
+    await publisher.publish(missed, BURST_PER_SECOND);
+    await pause(SETTLE_MS);
+  };
 
   try {
     const targets = Array.from({ length: clients }, (_, i) => targetOf(cluster, storm, i));
@@ -146,15 +161,12 @@ export async function runStorm(side: StormSide, storm: Storm): Promise<StormRoun
     await publisher.publish(BEFORE * projects, rate);
     await pause(SETTLE_MS);
 
-    await askAll({ ask: "stay" });
-    let stop = publisher.flow(rate);
+    // As after any deploy: no node that takes clients back does it for the first time.
+    await leave(undefined, warmup);
+    await askAll({ ask: "return", goal: publisher.last(), home: true, patienceMs });
     await pause(SETTLE_MS);
-    if (killed) process.kill(killed, "SIGKILL");
-    else await askAll({ ask: "cut" });
-    await stop();
-    if (!(await askAll<boolean>({ ask: "away" })).every(Boolean)) throw new Error("not everybody is away");
-    await publisher.publish(behind, BURST_PER_SECOND);
-    await pause(SETTLE_MS);
+    await askAll({ ask: "begin again", last: publisher.last() });
+    await leave(killed, behind);
 
     const clientPids = groups.map(({ pid }) => pid);
     const cpu = () => [pids, [cluster.redis.pid], clientPids].map(cpuMicroseconds);
@@ -162,9 +174,9 @@ export async function runStorm(side: StormSide, storm: Storm): Promise<StormRoun
     mark();
     const peak = watchMemory(pids);
     const goal = publisher.last();
-    stop = publisher.flow(rate);
+    const stop = publisher.flow(rate);
     const began = microseconds();
-    await askAll({ ask: "return", goal, patienceMs: patience * 1000 });
+    await askAll({ ask: "return", goal, home: false, patienceMs });
     const spent = cpu().map((now, i) => (now - (before[i] as number)) / 1e6);
     const peakBytes = peak();
     mark();

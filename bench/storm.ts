@@ -5,6 +5,7 @@ import { type Column, medianOf, table, verdict } from "./table.js";
 const numbers = {
   clients: [500, 5000],
   behind: [5000, 9000],
+  warmup: [500, 5000],
   projects: [10, 1000],
   "per-user": [5, 5],
   rate: [50, 1000],

@@ -17,7 +17,9 @@ export class Returner {
   readonly joined: Promise<void>;
   readonly #socket: Socket;
   /** By the event's number in its project: how often it came. */
-  readonly #times: number[] = [];
+  #times: number[] = [];
+  /** Events up to here are of the warm-up, and do not count. */
+  #first = 0;
   #attempts = 0;
   #goal = Number.POSITIVE_INFINITY;
   /** The events up to here are there without a gap. */
@@ -28,12 +30,12 @@ export class Returner {
   recovered = false;
 
   constructor(
-    { url, options, joinedAt, back }: ReturnTarget,
+    private readonly target: ReturnTarget,
     private readonly projects: number,
   ) {
+    const { url, options, joinedAt } = target;
     const socket = io(url, { transports: ["websocket"], forceNew: true, ...options });
     this.#socket = socket;
-    const manager = socket.io as unknown as { uri: string };
     this.joined = new Promise((resolve) => socket.once(joinedAt, () => resolve()));
     socket.on(EVENT, ({ payload }: Envelope<typeof EVENT>) => this.#hear(payload.message ?? ""));
     socket.on("connect", () => {
@@ -42,14 +44,8 @@ export class Returner {
       this.backAt ??= microseconds();
       this.#judge();
     });
-    // Before each attempt, the first one included.
-    this.#nextAddress = () => {
-      manager.uri = back[this.#attempts++ % back.length] as string;
-    };
-    socket.io.on("reconnect_attempt", this.#nextAddress);
+    socket.io.on("reconnect_attempt", () => this.#nextAddress());
   }
-
-  readonly #nextAddress: () => void;
 
   get connected(): boolean {
     return this.#socket.connected;
@@ -75,19 +71,33 @@ export class Returner {
     (transport.ws._socket as unknown as { destroy(): void }).destroy();
   }
 
-  /** Comes back at once, and backs off from there on. @param goal the number of the last event that was published */
-  return(goal: number): void {
+  /**
+   * Comes back at once, and backs off from there on.
+   * @param goal the number of the last event that was published
+   * @param home to the node that it came from
+   */
+  return(goal: number, home: boolean): void {
     this.#goal = goal;
-    this.#nextAddress();
+    if (!home) this.#nextAddress();
     this.#socket.io.reconnection(true);
     this.#socket.connect();
   }
 
-  /** Of the events 1 to `last`: how many never came, and how many copies came too many. */
+  /** All until now was the warm-up, which ended with event number `last`. */
+  beginAgain(last: number): void {
+    this.#times = [];
+    this.#first = last;
+    this.upTo = last;
+    this.#goal = Number.POSITIVE_INFINITY;
+    this.backAt = undefined;
+    this.completeAt = undefined;
+  }
+
+  /** Of the events up to `last`: how many never came, and how many copies came too many. */
   faults(last: number): { lost: number; doubled: number } {
     let lost = 0;
     let doubled = 0;
-    for (let n = 1; n <= last; n++) {
+    for (let n = this.#first + 1; n <= last; n++) {
       const times = this.#times[n] ?? 0;
       if (times === 0) lost++;
       else doubled += times - 1;
@@ -95,8 +105,15 @@ export class Returner {
     return { lost, doubled };
   }
 
+  #nextAddress(): void {
+    const { back } = this.target;
+    const manager = this.#socket.io as unknown as { uri: string };
+    manager.uri = back[this.#attempts++ % back.length] as string;
+  }
+
   #hear(message: string): void {
     const n = countInProject(readMessage(message).n, this.projects);
+    if (n <= this.#first) return;
     this.#times[n] = (this.#times[n] ?? 0) + 1;
     while (this.#times[this.upTo + 1]) this.upTo++;
     this.#judge();

@@ -8,11 +8,13 @@ import { Returner, type ReturnTarget } from "./returner.js";
  * - `stay`: who loses the connection stays away; `cut`: everybody loses it; `away` answers when everybody is away
  * - `return` answers when everybody is back and has what it will get of the events up to `goal`, or patience is over
  * - `result`, once each event up to `last` came or patience is over
+ * - `begin again` after a warm-up, which ended with event number `last`
  */
 export type ReturnersAsk =
   | { ask: "join"; targets: ReturnTarget[]; projects: number }
   | { ask: "stay" | "cut" | "away" }
-  | { ask: "return"; goal: number; patienceMs: number }
+  | { ask: "return"; goal: number; home: boolean; patienceMs: number }
+  | { ask: "begin again"; last: number }
   | { ask: "result"; last: number; patienceMs: number };
 
 /** Times are of the machine's monotonic clock, in µs. */
@@ -80,11 +82,14 @@ answerQuestions<ReturnersAsk>(async (question) => {
     case "away":
       return until(() => clients.every(({ connected }) => !connected), 20_000);
     case "return":
-      for (const client of clients) client.return(question.goal);
+      for (const client of clients) client.return(question.goal, question.home);
       return until(
         () => clients.every(({ complete, startedAnew }) => complete || startedAnew),
         question.patienceMs,
       );
+    case "begin again":
+      for (const client of clients) client.beginAgain(question.last);
+      return true;
     case "result":
       return result(question.last, question.patienceMs);
   }
