@@ -17,6 +17,25 @@ export interface IndexPage {
   more: boolean;
 }
 
+/** What replay-page.lua has read, of which the user may see these projects. */
+export function indexPage(
+  text: string,
+  projects: ReadonlySet<string>,
+  after: SequenceId,
+  count: number,
+): IndexPage {
+  const lines = text === "" ? [] : text.split("\n");
+  let last = after;
+  const missed: Missed[] = [];
+  for (const line of lines) {
+    const [id = "", agent_id = "", project_id = "", new_status = ""] = line.split(" ");
+    last = id;
+    if (projects.has(project_id))
+      missed.push({ id, agent_id, project_id, new_status, event_type: "AGENT_STATUS_CHANGED" });
+  }
+  return { missed, last, more: lines.length >= count };
+}
+
 /** Reads `ws:replay:agent_status:{user_id}`: what a user could see, as small entries that name their place in the log. */
 export class ReplayIndex {
   constructor(
@@ -39,16 +58,7 @@ export class ReplayIndex {
     count: number,
   ): Promise<IndexPage> {
     const text = (await runScript(this.redis, PAGE, [this.keys.replay(userId)], [after, count])) as string;
-    const lines = text === "" ? [] : text.split("\n");
-    let last = after;
-    const missed: Missed[] = [];
-    for (const line of lines) {
-      const [id = "", agent_id = "", project_id = "", new_status = ""] = line.split(" ");
-      last = id;
-      if (projects.has(project_id))
-        missed.push({ id, agent_id, project_id, new_status, event_type: "AGENT_STATUS_CHANGED" });
-    }
-    return { missed, last, more: lines.length >= count };
+    return indexPage(text, projects, after, count);
   }
 
   /**
