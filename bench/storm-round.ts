@@ -163,7 +163,8 @@ export async function runStorm(side: StormSide, storm: Storm): Promise<StormRoun
 
     // As after any deploy: no node that takes clients back does it for the first time.
     await leave(undefined, warmup);
-    await askAll({ ask: "return", goal: publisher.last(), home: true, patienceMs });
+    const warm = await askAll<boolean>({ ask: "return", goal: publisher.last(), home: true, patienceMs });
+    if (!warm.every(Boolean)) console.error(`  ${side}: not everybody came back from the storm before`);
     await pause(SETTLE_MS);
     await askAll({ ask: "begin again", last: publisher.last() });
     await leave(killed, behind);

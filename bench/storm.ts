@@ -79,7 +79,8 @@ for (const fault of faults) {
   // What a killed node's clients missed, stock recovers for none of them: there is no time to compare with.
   if (fault === "cut" && sides.includes("stock")) {
     const ratio = seconds / medianOf(done, "stock", complete.of);
-    console.log(verdict("the same, us / stock", ratio, TARGETS.ratio));
+    if (Number.isNaN(ratio)) console.log("        the same, us / stock: none, since nobody was complete");
+    else console.log(verdict("the same, us / stock", ratio, TARGETS.ratio));
   }
 }
 console.log(`
