@@ -5,9 +5,15 @@ import { fileURLToPath } from "node:url";
 /** A process of its own that answers questions, one at a time. It ends when the bench does. */
 export class Child<Question extends object, Answer> {
   readonly #process: ChildProcess;
+  readonly #ended: Promise<never>;
 
   constructor(file: URL) {
     this.#process = fork(fileURLToPath(file), { serialization: "advanced" });
+    this.#ended = once(this.#process, "exit").then(([code]) => {
+      throw new Error(`${this.#process.spawnargs.at(-1)} ended with ${code}`);
+    });
+    // Whoever asks is told.
+    this.#ended.catch(() => {});
   }
 
   get pid(): number {
@@ -16,11 +22,8 @@ export class Child<Question extends object, Answer> {
 
   async ask<A extends Answer>(question: Question): Promise<A> {
     const answered = once(this.#process, "message");
-    const ended = once(this.#process, "exit").then(([code]) => {
-      throw new Error(`${this.#process.spawnargs.at(-1)} ended with ${code}`);
-    });
     this.#process.send(question);
-    const [answer] = await Promise.race([answered, ended]);
+    const [answer] = await Promise.race([answered, this.#ended]);
     return answer as A;
   }
 

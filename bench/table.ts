@@ -2,15 +2,15 @@ import type { Side } from "./clusters/cluster.js";
 import type { Round } from "./round.js";
 import { median } from "./stats.js";
 
-export type Column = { title: string; of(round: Round): number; digits: number };
+export type Column<R = Round> = { title: string; of(round: R): number; digits: number };
 
 const LABEL = 14;
 
 /** The lines of a report with these columns. */
-export function table(columns: Column[]) {
+export function table<R extends { side: Side } = Round>(columns: Column<R>[]) {
   const line = (label: string, cells: string[]): string =>
     [label.padEnd(LABEL), ...cells.map((cell, i) => cell.padStart(columns[i]?.title.length ?? 0))].join("  ");
-  const medians = (rounds: Round[], side: Side) => columns.map(({ of }) => medianOf(rounds, side, of));
+  const medians = (rounds: R[], side: Side) => columns.map(({ of }) => medianOf(rounds, side, of));
 
   return {
     header: (): string =>
@@ -19,14 +19,14 @@ export function table(columns: Column[]) {
         columns.map(({ title }) => title),
       ),
 
-    row: (label: string, round: Round): string =>
+    row: (label: string, round: R): string =>
       line(
         label,
         columns.map(({ of, digits }) => of(round).toFixed(digits)),
       ),
 
     /** Medians of each side's rounds, and ours against the others. */
-    summary(rounds: Round[]): string[] {
+    summary(rounds: R[]): string[] {
       const sides = [...new Set(rounds.map(({ side }) => side))];
       const lines = sides.map((side) =>
         line(
@@ -51,9 +51,9 @@ export function table(columns: Column[]) {
   };
 }
 
-export type Table = ReturnType<typeof table>;
+export type Table = ReturnType<typeof table<Round>>;
 
-export function medianOf(rounds: Round[], side: Side, of: Column["of"]): number {
+export function medianOf<R extends { side: Side }>(rounds: R[], side: Side, of: Column<R>["of"]): number {
   return median(rounds.filter((round) => round.side === side).map(of));
 }
 

@@ -4,11 +4,12 @@ import { Redis } from "ioredis";
 import { Server } from "socket.io";
 
 // The control: what one gets by following Socket.IO's own documentation, every option at its default, unless the bench is
-// about compression, which Socket.IO leaves off by default.
+// about compression or recovery, which Socket.IO leaves off by default.
 const http = createServer();
 const io = new Server(http, {
   adapter: createAdapter(new Redis(process.env.REDIS_URL)),
   ...(process.env.COMPRESSION && { perMessageDeflate: true }),
+  ...(process.env.RECOVERY && { connectionStateRecovery: {} }),
 });
 
 io.of("/ws/agents").on("connection", (socket) => {

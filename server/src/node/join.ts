@@ -9,6 +9,7 @@ import {
   type SequenceId,
 } from "@agentwire/shared";
 import type { Connection, Outgoing } from "./connection.js";
+import { SharedReads } from "./shared-reads.js";
 import { createTurns } from "./turns.js";
 
 type Loss = NonNullable<PayloadOf<"REPLAY_END">["reason"]>;
@@ -100,6 +101,13 @@ export function createJoin({ sources, outgoing, joined, handledUpTo, failed, end
     agentsOfProjects: (ids) => inTurn(() => sources.agentsOfProjects(ids)),
     agents: (ids) => inTurn(() => sources.agents(ids)),
   };
+  const shared = new SharedReads({ read: read.read, outgoing });
+
+  /** A refill is one connection's own: nobody else asks for the same, and it may be slow. */
+  async function readEvents(connection: Connection, ids: SequenceId[]): Promise<(Outgoing | undefined)[]> {
+    if (!connection.refill) return shared.read(ids);
+    return (await read.read(ids)).map((entry) => entry && outgoing(entry.envelope));
+  }
 
   async function snapshot(connection: Connection): Promise<void> {
     const { exit } = connection;
@@ -139,8 +147,8 @@ export function createJoin({ sources, outgoing, joined, handledUpTo, failed, end
     for (;;) {
       const { filters, projects } = connection;
       const wanted = page.filter((event) => connection.wants(event, event.id)).map(({ id }) => id);
-      const entries = wanted.length > 0 ? await read.read(wanted) : [];
-      if (connection.filters === filters && connection.projects === projects) return entries;
+      const events = wanted.length > 0 ? await readEvents(connection, wanted) : [];
+      if (connection.filters === filters && connection.projects === projects) return events;
     }
   }
 
@@ -156,9 +164,9 @@ export function createJoin({ sources, outgoing, joined, handledUpTo, failed, end
     connection.epoch = history.epoch;
     for (let start = 0; start < history.missed.length && exit.open; start += PAGE) {
       const page = history.missed.slice(start, start + PAGE);
-      for (const entry of await readWanted(connection, page)) {
-        if (entry) {
-          connection.pass(outgoing(entry.envelope));
+      for (const event of await readWanted(connection, page)) {
+        if (event) {
+          connection.pass(event);
           replay.count++;
         } else replay.loss ??= "trimmed";
       }

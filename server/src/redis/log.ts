@@ -1,11 +1,13 @@
+import { readFileSync } from "node:fs";
 import { SEQUENCE_START, type SequenceId } from "@agentwire/shared";
-import type { RedisKeys } from "@agentwire/shared/redis";
+import { type RedisKeys, runScript, script } from "@agentwire/shared/redis";
 import type { Redis } from "ioredis";
 import { decodeEntry, fieldsOf, isDurable, type LogEntry } from "./entry.js";
 import { replies } from "./pipeline.js";
 
 type StreamReply = [id: SequenceId, fields: string[]][];
 
+const READ = script(readFileSync(new URL("../../src/redis/log-read.lua", import.meta.url), "utf8"));
 const PAGE = 500;
 
 /** Entries that cannot be decoded are passed over: the reader has logged them when they came. */
@@ -30,11 +32,11 @@ export class Log {
 
   /** The entries at these ids, in their order; `undefined` where one is gone. */
   async read(ids: SequenceId[]): Promise<(LogEntry | undefined)[]> {
-    const pipeline = this.redis.pipeline();
-    for (const id of ids) pipeline.xrange(this.keys.events, id, id);
-    return ((await replies(pipeline)) as StreamReply[]).map((found) => {
-      const [id, flat] = found[0] ?? [];
-      return id && flat ? decodeEntry(id, fieldsOf(flat)) : undefined;
+    const found = await runScript(this.redis, READ, [this.keys.events], ids);
+    return (found as ([prev: string, epoch: string, data: string] | null)[]).map((entry, n) => {
+      if (!entry) return undefined;
+      const [prev, epoch, data] = entry;
+      return decodeEntry(ids[n] as SequenceId, { prev, epoch, data });
     });
   }
 

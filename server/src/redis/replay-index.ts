@@ -1,8 +1,10 @@
+import { readFileSync } from "node:fs";
 import { compareSequence, type Filterable, type SequenceId } from "@agentwire/shared";
-import type { RedisKeys } from "@agentwire/shared/redis";
+import { type RedisKeys, runScript, script } from "@agentwire/shared/redis";
 import type { Redis } from "ioredis";
-import { fieldsOf } from "./entry.js";
 import { replies } from "./pipeline.js";
+
+const PAGE = script(readFileSync(new URL("../../src/redis/replay-page.lua", import.meta.url), "utf8"));
 
 /** One event that the user could see: what filtering needs, without the payload. */
 export type Missed = Filterable & { id: SequenceId };
@@ -13,6 +15,25 @@ export interface IndexPage {
   /** The last entry that was looked at. */
   last: SequenceId;
   more: boolean;
+}
+
+/** What replay-page.lua has read, of which the user may see these projects. */
+export function indexPage(
+  text: string,
+  projects: ReadonlySet<string>,
+  after: SequenceId,
+  count: number,
+): IndexPage {
+  const lines = text === "" ? [] : text.split("\n");
+  let last = after;
+  const missed: Missed[] = [];
+  for (const line of lines) {
+    const [id = "", agent_id = "", project_id = "", new_status = ""] = line.split(" ");
+    last = id;
+    if (projects.has(project_id))
+      missed.push({ id, agent_id, project_id, new_status, event_type: "AGENT_STATUS_CHANGED" });
+  }
+  return { missed, last, more: lines.length >= count };
 }
 
 /** Reads `ws:replay:agent_status:{user_id}`: what a user could see, as small entries that name their place in the log. */
@@ -36,13 +57,8 @@ export class ReplayIndex {
     after: SequenceId,
     count: number,
   ): Promise<IndexPage> {
-    const page = await this.redis.xrange(this.keys.replay(userId), `(${after}`, "+", "COUNT", count);
-    const missed = page.flatMap(([id, flat]) => {
-      const { a = "", p = "", s = "" } = fieldsOf(flat);
-      const entry = { id, agent_id: a, project_id: p, new_status: s, event_type: "AGENT_STATUS_CHANGED" };
-      return projects.has(p) ? [entry] : [];
-    });
-    return { missed, last: page.at(-1)?.[0] ?? after, more: page.length >= count };
+    const text = (await runScript(this.redis, PAGE, [this.keys.replay(userId)], [after, count])) as string;
+    return indexPage(text, projects, after, count);
   }
 
   /**

@@ -8,6 +8,7 @@ import {
 import type { LogEntry } from "./entry.js";
 import type { Log } from "./log.js";
 import type { IndexPage, Missed, ReplayIndex } from "./replay-index.js";
+import type { Look } from "./replay-look.js";
 
 export type Loss = "window_exceeded" | "history_lost" | "trimmed";
 
@@ -26,7 +27,7 @@ export interface ReplayLimits {
   maxMessages: number;
 }
 
-const PAGE = 500;
+export const PAGE = 500;
 /** How many entries of the log are looked at for a user whose index begins too late. */
 const SCAN_FACTOR = 20;
 /** How many of them for one stretch of a refill. */
@@ -38,11 +39,35 @@ const visible = (entries: LogEntry[], projects: ReadonlySet<string>): Missed[] =
     return projects.has(project_id) ? [{ id, event_type, agent_id, project_id, new_status }] : [];
   });
 
+/**
+ * Why the log no longer holds every event after this position; nothing when it does. Each entry names the one before
+ * it: if the first one left follows an entry at or before the position, nothing between them is gone.
+ *
+ * @param prev of the first one left; `undefined` when there is none
+ */
+function brokenAt(
+  prev: SequenceId | undefined,
+  after: SequenceId,
+  head: SequenceId,
+  old: boolean,
+): Loss | undefined {
+  if (compareSequence(after, head) > 0) return "history_lost";
+  if (prev === undefined) return after === head ? undefined : old ? "window_exceeded" : "trimmed";
+  if (prev === SEQUENCE_START && after !== SEQUENCE_START) return "history_lost";
+  if (compareSequence(prev, after) <= 0) return undefined;
+  return old ? "window_exceeded" : "trimmed";
+}
+
 /** Answers "what did this user miss?" from the user's index into the log, and from the log where the index is short. */
 export class Replay {
   constructor(
     private readonly log: Log,
     private readonly index: ReplayIndex,
+    private readonly lookBack: (
+      userId: string,
+      projects: ReadonlySet<string>,
+      after: SequenceId,
+    ) => Promise<Look>,
     private readonly limits: ReplayLimits,
   ) {}
 
@@ -56,19 +81,20 @@ export class Replay {
     after: SequenceId,
     epoch?: string,
   ): Promise<History> {
-    const { head, epoch: named, now } = await this.log.head();
-    const current = named ?? "";
+    const look = await this.lookBack(userId, projects, after);
+    const { head, epoch: current, now } = look;
     const oldest = now - this.limits.windowMs;
     const old = sequenceTime(after) < oldest;
     const sameHistory = epoch === undefined || epoch === current;
-    let broken = sameHistory ? await this.#broken(after, head, old) : ("history_lost" as const);
+    let broken = sameHistory ? brokenAt(look.prev, after, head, old) : ("history_lost" as const);
 
-    const from = broken === "history_lost" ? SEQUENCE_START : after;
     // The index forgets what is older than the window; the log tells whether that was for this user.
     const found =
-      !old && (await this.index.covers(userId, projects, from))
-        ? await this.#fromIndex(userId, projects, from)
-        : await this.#fromLog(projects, from);
+      broken === "history_lost"
+        ? await this.#fromStart(userId, projects, old)
+        : !old && look.covered
+          ? await this.#fromIndex(userId, projects, after, look)
+          : await this.#fromLog(projects, after);
     // What is that old may also have been trimmed while it was read.
     if (old) broken ??= await this.#broken(after, head, old);
 
@@ -109,23 +135,23 @@ export class Replay {
     return { epoch: current, missed, to: more ? last : laterSequence(head, last), more };
   }
 
-  /**
-   * Why the log no longer holds every event after this position; nothing when it does. Each entry names the one before
-   * it: if the first one left follows an entry at or before the position, nothing between them is gone.
-   */
   async #broken(after: SequenceId, head: SequenceId, old: boolean): Promise<Loss | undefined> {
-    if (compareSequence(after, head) > 0) return "history_lost";
-    const prev = await this.log.prevOfNext(after);
-    if (prev === undefined) return after === head ? undefined : old ? "window_exceeded" : "trimmed";
-    if (prev === SEQUENCE_START && after !== SEQUENCE_START) return "history_lost";
-    if (compareSequence(prev, after) <= 0) return undefined;
-    return old ? "window_exceeded" : "trimmed";
+    return brokenAt(await this.log.prevOfNext(after), after, head, old);
   }
 
-  async #fromIndex(userId: string, projects: ReadonlySet<string>, after: SequenceId) {
-    const missed: Missed[] = [];
-    let last = after;
-    for (let more = true; more; ) {
+  /** All that is left of the history that Redis has now, for a position in another one. */
+  async #fromStart(userId: string, projects: ReadonlySet<string>, old: boolean) {
+    const look = old ? undefined : await this.lookBack(userId, projects, SEQUENCE_START);
+    return look?.covered
+      ? this.#fromIndex(userId, projects, SEQUENCE_START, look)
+      : this.#fromLog(projects, SEQUENCE_START);
+  }
+
+  async #fromIndex(userId: string, projects: ReadonlySet<string>, after: SequenceId, look: Look) {
+    const { missed } = look.page;
+    let { last, more } = look.page;
+    if (!more) return this.#newest(missed, last, look.uncut);
+    while (more) {
       const page = await this.index.page(userId, projects, last, PAGE);
       missed.push(...page.missed);
       ({ last, more } = page);

@@ -5,8 +5,9 @@ import { Audience } from "./audience.js";
 import { ensureEpoch, recogniseServer, renewEpoch } from "./epoch.js";
 import { Log } from "./log.js";
 import { Registry } from "./registry.js";
-import { Replay, type ReplayLimits } from "./replay.js";
+import { PAGE, Replay, type ReplayLimits } from "./replay.js";
 import { ReplayIndex } from "./replay-index.js";
+import { lookBack } from "./replay-look.js";
 import { resumePosition, Sessions } from "./sessions.js";
 import { writeSettings } from "./settings.js";
 import { Snapshots } from "./snapshots.js";
@@ -22,7 +23,9 @@ export interface StoreOptions {
 /** Everything the node keeps in Redis, under the names by which the node asks for it. */
 export function openStore({ redis, keys, instanceId, limits }: StoreOptions) {
   const log = new Log(redis, keys);
-  const replay = new Replay(log, new ReplayIndex(redis, keys, limits.maxMessages), limits);
+  const index = new ReplayIndex(redis, keys, limits.maxMessages);
+  const lookOptions = { redis, keys, count: PAGE, maxMessages: limits.maxMessages };
+  const replay = new Replay(log, index, (...about) => lookBack(lookOptions, ...about), limits);
   const snapshots = new Snapshots(redis, keys);
   const sessions = new Sessions(redis, keys, limits.windowMs);
   const audience = new Audience(redis, keys, limits.windowMs);
