@@ -1,6 +1,7 @@
 import { expect } from "chai";
 import { startCluster, UNLIMITED } from "../harness/cluster.js";
 import { startLoad } from "../harness/load.js";
+import { registryHas } from "../harness/registry.js";
 
 describe("a killed node", () => {
   it("[D7][D5] kill -9 of a node with 50 viewers at 200 events/s: all resume elsewhere, none lost, none twice", async () => {
@@ -28,6 +29,7 @@ describe("a killed node", () => {
       // What comes twice came twice because the network lost it on its way, never within one connection.
       expect(viewer.raw.length - viewer.log.length).to.equal(0);
     }
+    await registryHas(cluster, () => viewers.map(({ connectionId }) => connectionId));
     await cluster.stopCleanly();
   });
 });

@@ -35,6 +35,7 @@ describe("a Redis that is demoted", () => {
       fail: () => client.replicaof("127.0.0.1", nobody),
       heal: () => client.replicaof("NO", "ONE"),
       says: READONLY,
+      promoted: true,
     });
     await scene.cluster.stopCleanly();
   });
@@ -80,6 +81,7 @@ describe("a Redis that is demoted", () => {
         proxy.lead(heir.port);
       },
       says: READONLY,
+      promoted: true,
     });
     await until("nobody reads and listens at the demoted one any more", async () => {
       const list = String(await redis.client().client("LIST"));

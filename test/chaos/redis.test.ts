@@ -1,6 +1,7 @@
 import { expect } from "chai";
 import { startCluster } from "../harness/cluster.js";
 import { startLoad } from "../harness/load.js";
+import { registryHas } from "../harness/registry.js";
 import { until } from "../harness/wait.js";
 
 const change = { agent_id: "a1", project_id: "p1", new_status: "working" as const };
@@ -40,6 +41,7 @@ describe("a Redis that fails", () => {
     const last = await cluster.worker().agentStatus(change);
     for (const viewer of viewers) await viewer.has([last.sequence_id]);
     expect(viewers[0]?.connects).to.deep.equal([false, true]);
+    await registryHas(cluster, () => [...viewers, newcomer].map(({ connectionId }) => connectionId));
     await cluster.stopCleanly();
   });
 

@@ -4,6 +4,7 @@ import { compareSequence, type SequenceId } from "@agentwire/shared";
 import { expect } from "chai";
 import { type Cluster, type ClusterOptions, startCluster } from "./cluster.js";
 import { cpuSecondsOf } from "./processes.js";
+import { registryHas } from "./registry.js";
 import { watchStalls } from "./stalls.js";
 import { onTeardown } from "./teardown.js";
 import { someBytes, TerminalWatcher } from "./terminal.js";
@@ -32,6 +33,8 @@ export interface OutageOptions {
   workersReach?: boolean;
   /** The history is another one afterwards. */
   historyLost?: boolean;
+  /** A replica has become the primary: what it has is as it was, and that it is all of it is not claimed. */
+  promoted?: boolean;
 }
 
 /**
@@ -107,6 +110,7 @@ export class Scene {
     brief = false,
     workersReach = false,
     historyLost = false,
+    promoted = false,
   }: OutageOptions): Promise<Asked[]> {
     const { cluster, traffic, viewers } = this;
     const { nodes } = cluster;
@@ -168,12 +172,13 @@ export class Scene {
       );
       expect(warnings.filter(({ msg }) => msg === "redis is away").length).to.be.greaterThan(0);
     }
-    await this.#nothingIsMissing(asked, historyLost);
+    await this.#nothingIsMissing(asked, historyLost, promoted);
+    await registryHas(cluster, () => viewers.map(({ connectionId }) => connectionId), 1);
     return asked;
   }
 
   /** What was confirmed is with everybody, once; what was refused may be repeated, and then is there once, too. */
-  async #nothingIsMissing(asked: Asked[], historyLost: boolean): Promise<void> {
+  async #nothingIsMissing(asked: Asked[], historyLost: boolean, promoted: boolean): Promise<void> {
     const { viewers, traffic, worker } = this;
     const refused = asked.filter(({ way, outcome }) => way === "emitter" && outcome !== "ok").slice(0, 50);
     for (const { event_id } of refused) {
@@ -200,8 +205,9 @@ export class Scene {
       const order = viewer.raw.map(({ sequence_id }) => sequence_id);
       if (!historyLost) expect(order).to.deep.equal([...order].sort(compareSequence));
       expect(viewer.connects, viewer.reasons.join()).to.deep.equal([false]);
-      if (!historyLost)
-        expect(viewer.payloads("REPLAY_END").every(({ complete }) => complete)).to.equal(true);
+      const ends = viewer.payloads("REPLAY_END");
+      if (promoted) expect(ends.some(({ reason }) => reason === "history_lost")).to.equal(true);
+      else if (!historyLost) expect(ends.every(({ complete }) => complete)).to.equal(true);
     }
     expect(this.terminal.reasons).to.deep.equal([]);
   }

@@ -75,6 +75,7 @@ export function openEntrance(ground: Ground, members: Members, road: Road, optio
     const heartbeat = new Heartbeat(connection, beats);
     const visit = visits.open(connection as Opened, admission, heartbeat, ({ endedBecause }, reason) => {
       slots.release(connectionId);
+      void presence.remove(connectionId).catch(warn("connection record could not be removed"));
       audit.note({ event: "disconnect", ...who, reason: endedBecause ?? (reason as DisconnectReason) });
     });
     audit.note({ event: "connect", ...who });
@@ -119,6 +120,7 @@ export function openEntrance(ground: Ground, members: Members, road: Road, optio
       askTail: (task, request, from) => terminals.askTail(task, request, from),
     },
     outgoing: gate.frame,
+    onJoined: (visit) => void presence.arrive(visit).catch(warn("connection could not be saved")),
     bytesPerSecond: config.WS_TERMINAL_BYTES_PER_SECOND,
     maxMessageBytes: config.WS_MAX_MESSAGE_BYTES,
     logger,

@@ -51,7 +51,7 @@ export function openRoad(ground: Ground, { notices }: Members, told: Told) {
     limit: config.WS_RATE_LIMIT_GLOBAL,
     lease: (report) => shares.lease(report),
     giveBack: () => shares.giveBack(),
-    connections: () => presence.size,
+    connections: () => hub.connections.size,
     onError: warn("share of the cluster's limit not renewed"),
   });
   const gate = openGate({

@@ -125,16 +125,11 @@ export function serveAgents(io: Server, options: AgentsOptions): void {
     visit.namespaces.add(joined);
     socket.join(roomsOf(connection.filters, connection.projects));
     if (begins.holder !== "" && begins.holder !== visit.id) options.onReturned(visit, begins.holder);
-    presence.add({
+    presence.hears(visit, {
       connection,
       pid: visitor.resumes ? begins.pid : undefined,
       asked: visitor.filters,
       began: { epoch, position },
-      connectedAt: new Date().toISOString(),
-      answeredAt: () => visit.pulse.answeredAt,
-      ip: visitor.ip,
-      encoding: visitor.encoding,
-      transport: () => socket.conn.transport.name,
     });
     const save = () => presence.save(socket.id).catch(logFailure("connection could not be saved"));
     void save();
@@ -167,7 +162,7 @@ export function serveAgents(io: Server, options: AgentsOptions): void {
       connected.delete(socket.conn);
       visit.namespaces.delete(joined);
       hub.remove(socket.id);
-      presence.remove(socket.id).catch(logFailure("connection record could not be removed"));
+      presence.leaves(socket.id).catch(logFailure("session could not be left"));
     });
   });
 }

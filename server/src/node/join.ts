@@ -20,6 +20,8 @@ export interface History {
   missed: { id: SequenceId; event_type: string; agent_id: string; project_id: string; new_status?: string }[];
   to: SequenceId;
   loss?: Loss;
+  /** The position is one of this history, whatever it was one of before. */
+  kept?: boolean;
 }
 
 /** The next stretch of a history that is read from its oldest end, as far as the client takes it. */
@@ -157,7 +159,7 @@ export function createJoin({ sources, outgoing, joined, handledUpTo, failed, end
     const { exit } = connection;
     replay.loss ??= history.loss;
     // Positions in another history are no positions in this one.
-    if (history.loss === "history_lost") {
+    if (history.loss === "history_lost" && !history.kept) {
       connection.position = SEQUENCE_START;
       connection.lastSent = SEQUENCE_START;
     }

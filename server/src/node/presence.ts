@@ -1,9 +1,10 @@
 import { type Filters, SEQUENCE_START, type SequenceId } from "@agentwire/shared";
 import type { ConnectionRecord, SessionProgress, SessionRecord } from "@agentwire/shared/redis";
 import type { Connection } from "./connection.js";
+import type { Visit } from "./visit.js";
 
-/** One connection as the rest of the cluster knows it. */
-export interface Member {
+/** One that hears statuses, as another node would go on with it. */
+interface Listening {
   connection: Connection;
   /** None for a client that takes no part in resuming. */
   pid: string | undefined;
@@ -11,12 +12,13 @@ export interface Member {
   asked: Filters;
   /** Where its session began, in the history that its connection now is in. */
   began: { epoch: string; position: SequenceId };
-  connectedAt: string;
-  /** When its client was last known to be there. */
-  answeredAt(): Date;
-  ip: string;
-  encoding: string;
-  transport(): string;
+}
+
+/** One connection as the rest of the cluster knows it; with `listening`, as long as it is in the namespace of statuses. */
+interface Member {
+  visit: Visit;
+  listening?: Listening;
+  turn: number;
 }
 
 /** What presence needs of storage. */
@@ -34,7 +36,7 @@ const PAGE = 100;
 
 /** Keeps what Redis says about this node's connections true: records, audience, sessions. */
 export class Presence {
-  readonly #members = new Map<string, Member & { turn: number }>();
+  readonly #members = new Map<string, Member>();
   readonly #leaving = new Set<Promise<void>>();
   /** Records that could not be removed while Redis was away. */
   #unremoved: string[] = [];
@@ -59,9 +61,24 @@ export class Presence {
     await Promise.all(this.#leaving);
   }
 
-  add(member: Member): void {
-    const turn = this.#added++ % this.rounds;
-    this.#members.set(member.connection.id, { ...member, turn });
+  /** From now on it is in a namespace, whichever. */
+  async arrive(visit: Visit): Promise<void> {
+    if (this.#members.has(visit.id)) return;
+    this.#add(visit);
+    await this.save(visit.id);
+  }
+
+  /** From now on it hears statuses; `save` is to follow. */
+  hears(visit: Visit, listening: Listening): void {
+    this.#add(visit).listening = listening;
+  }
+
+  #add(visit: Visit): Member {
+    const known = this.#members.get(visit.id);
+    if (known) return known;
+    const member = { visit, turn: this.#added++ % this.rounds };
+    this.#members.set(visit.id, member);
+    return member;
   }
 
   /** Writes what another node needs to go on with this connection. */
@@ -72,16 +89,17 @@ export class Presence {
   }
 
   async #saveSession(member: Member): Promise<void> {
-    const { connection, pid, began, asked } = member;
-    if (pid === undefined) return;
+    const { listening } = member;
+    if (listening?.pid === undefined) return;
+    const { connection, asked } = listening;
     // A connection that was carried over into another history begins with that history.
-    if (connection.epoch !== began.epoch)
-      member.began = { epoch: connection.epoch, position: SEQUENCE_START };
-    const saved = await this.store.keepSession(pid, {
+    if (connection.epoch !== listening.began.epoch)
+      listening.began = { epoch: connection.epoch, position: SEQUENCE_START };
+    const saved = await this.store.keepSession(listening.pid, {
       user_id: connection.userId,
-      epoch: member.began.epoch,
+      epoch: listening.began.epoch,
       connection_id: connection.id,
-      began: member.began.position,
+      began: listening.began.position,
       last_sent: connection.lastSent,
       as_of: this.positionOf(connection),
       filters: connection.filters,
@@ -91,7 +109,17 @@ export class Presence {
     else this.#unsaved.add(member);
   }
 
-  /** The record goes; the session stays for the window, for the client to come back to. */
+  /** It hears statuses no more. The session stays for the window, for the client to come back to. */
+  async leaves(id: string): Promise<void> {
+    const member = this.#members.get(id);
+    if (!member?.listening) return;
+    this.#unsaved.delete(member);
+    const progress = this.#progress([member]);
+    delete member.listening;
+    await this.store.noteProgress(progress, true);
+  }
+
+  /** Its connection is closed: the record goes, too. */
   async remove(id: string): Promise<void> {
     const member = this.#members.get(id);
     if (!member) return;
@@ -140,7 +168,9 @@ export class Presence {
       await this.store.keepConnections(page.map((member) => this.#record(member)));
       await this.store.noteProgress(this.#progress(page), false);
       const audience = new Map<string, Set<string>>();
-      for (const { connection } of page) {
+      for (const { listening } of page) {
+        if (!listening) continue;
+        const { connection } = listening;
         const projects = audience.get(connection.userId) ?? new Set();
         for (const project of connection.projects) projects.add(project);
         audience.set(connection.userId, projects);
@@ -152,16 +182,15 @@ export class Presence {
   async #inPages(members: Member[], write: (page: Member[]) => Promise<void>): Promise<void> {
     for (let start = 0; start < members.length; start += PAGE) {
       // Without those that left while the page before was written: their records are gone.
-      const page = members
-        .slice(start, start + PAGE)
-        .filter(({ connection }) => this.#members.has(connection.id));
+      const page = members.slice(start, start + PAGE).filter(({ visit }) => this.#members.has(visit.id));
       if (page.length > 0) await write(page);
     }
   }
 
   #progress(members: Member[]) {
-    return members.flatMap(({ pid, connection }) => {
-      if (pid === undefined) return [];
+    return members.flatMap(({ listening }) => {
+      if (listening?.pid === undefined) return [];
+      const { pid, connection } = listening;
       return {
         pid,
         connection_id: connection.id,
@@ -171,17 +200,18 @@ export class Presence {
     });
   }
 
-  #record({ connection, connectedAt, answeredAt, ip, encoding, transport }: Member): ConnectionRecord {
+  #record({ visit, listening }: Member): ConnectionRecord {
+    const { ip, encoding, filters } = visit.visitor;
     return {
-      connection_id: connection.id,
-      user_id: connection.userId,
-      connected_at: connectedAt,
-      last_heartbeat: answeredAt().toISOString(),
+      connection_id: visit.id,
+      user_id: visit.userId,
+      connected_at: visit.connectedAt.toISOString(),
+      last_heartbeat: visit.pulse.answeredAt.toISOString(),
       ip,
-      transport: transport(),
+      transport: visit.connection.transport.name,
       encoding,
-      filters: connection.filters,
-      last_sequence_id: connection.lastSent,
+      filters: listening?.connection.filters ?? filters,
+      last_sequence_id: listening?.connection.lastSent ?? SEQUENCE_START,
     };
   }
 }

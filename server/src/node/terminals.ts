@@ -17,6 +17,8 @@ export interface TerminalsOptions {
   exit(socket: Socket, how: { encoding: Visitor["encoding"]; offsets: boolean }): Exit & TerminalExit;
   source: TerminalSource & { state(task: string): Promise<TerminalState> };
   outgoing(namespace: string, envelope: Envelope): Outgoing;
+  /** It has joined the namespace of a terminal. */
+  onJoined(visit: Visit): void;
   /** Of a worker that nothing slows down; 0: as many as there are. */
   bytesPerSecond: number;
   maxMessageBytes: number;
@@ -129,6 +131,7 @@ export function serveTerminals(io: Server, options: TerminalsOptions): { readonl
       },
     };
     visit.namespaces.add(joined);
+    options.onJoined(visit);
     socket.on("disconnect", () => {
       visit.namespaces.delete(joined);
       opened.get(visit)?.delete(task);

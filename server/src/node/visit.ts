@@ -49,6 +49,7 @@ const LAST_WORDS_MS = 1000;
 /** One connection, from the door until it closes, whatever namespaces it has joined. */
 export class Visit {
   readonly namespaces = new Set<Joined>();
+  readonly connectedAt = new Date();
   #projects: ReadonlySet<string>;
   #ending = false;
   /** Where this node ended it: why. */

@@ -4,9 +4,10 @@
 -- KEYS  1 head   2 epoch   3 events stream   4 audience:since of the user   5 the user's replay index
 -- ARGV  1 the position   2 how many entries of the index at most   3 namespace of events   4… projects
 --
--- Returns {head, epoch, seconds, microseconds, prev, page, older, length, since…}: `prev` of the first durable event
+-- Returns {head, epoch, seconds, microseconds, prev, page, older, length, kept, since…}: `prev` of the first durable event
 -- after the position, '' where there is none; the index after it as replay-page.lua has it; 1 where the index holds
--- something at or before it; how long the index is; for each project after which event the index is whole, or ''.
+-- something at or before it; how long the index is; 1 where the log holds the event at the position; for each project
+-- after which event the index is whole, or ''.
 
 local after, count, namespace = ARGV[1], ARGV[2], ARGV[3]
 
@@ -43,6 +44,7 @@ local found = {
   table.concat(lines, '\n'),
   #redis.call('XREVRANGE', KEYS[5], after, '-', 'COUNT', 1),
   redis.call('XLEN', KEYS[5]),
+  #redis.call('XRANGE', KEYS[3], after, after),
 }
 for i = 4, #ARGV do
   found[#found + 1] = redis.call('HGET', KEYS[4], ARGV[i]) or ''

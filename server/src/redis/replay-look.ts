@@ -14,6 +14,8 @@ export interface Look {
   now: number;
   /** Of the first durable event after the position; `undefined` when there is none. */
   prev: SequenceId | undefined;
+  /** Whether the log holds the event at the position. */
+  kept: boolean;
   /** Whether the user's index holds an entry for every event of the projects after the position, but for trimming. */
   covered: boolean;
   /** The first page of the index after the position, and whether nothing after the position was trimmed. */
@@ -39,17 +41,18 @@ export async function lookBack(
 ): Promise<Look> {
   const names = [keys.head, keys.epoch, keys.events, keys.audienceSince(userId), keys.replay(userId)];
   const about = [after, count, AGENTS_NAMESPACE, ...projects];
-  const [head, epoch, seconds, micros, prev, text, older, length, ...since] = (await runScript(
+  const [head, epoch, seconds, micros, prev, text, older, length, kept, ...since] = (await runScript(
     redis,
     LOOK,
     names,
     about,
-  )) as [string, string, string, string, string, string, number, number, ...string[]];
+  )) as [string, string, string, string, string, string, number, number, number, ...string[]];
   return {
     head,
     epoch,
     now: Number(seconds) * 1000 + Math.floor(Number(micros) / 1000),
     prev: prev === "" ? undefined : prev,
+    kept: kept > 0,
     covered: since.every((id) => id !== "" && compareSequence(id, after) <= 0),
     page: indexPage(text, projects, after, count),
     uncut: older > 0 || length < maxMessages,

@@ -20,6 +20,8 @@ export interface History {
   to: SequenceId;
   /** Why something may be missing. Absent only when it is proven that nothing is. */
   loss?: Loss;
+  /** Where a history is lost: the position is one of the new history, too, and `missed` begins after it. */
+  kept?: boolean;
 }
 
 export interface ReplayLimits {
@@ -87,10 +89,12 @@ export class Replay {
     const old = sequenceTime(after) < oldest;
     const sameHistory = epoch === undefined || epoch === current;
     let broken = sameHistory ? brokenAt(look.prev, after, head, old) : ("history_lost" as const);
+    // What a replica had when it took its primary's place is as it was: nobody needs that again.
+    const kept = !sameHistory && look.kept;
 
     // The index forgets what is older than the window; the log tells whether that was for this user.
     const found =
-      broken === "history_lost"
+      broken === "history_lost" && !kept
         ? await this.#fromStart(userId, projects, old)
         : !old && look.covered
           ? await this.#fromIndex(userId, projects, after, look)
@@ -101,7 +105,8 @@ export class Replay {
     const missed = found.missed.filter(({ id }) => sequenceTime(id) >= oldest);
     const tooOld = missed.length < found.missed.length ? ("window_exceeded" as const) : undefined;
     const loss = broken ?? tooOld ?? found.loss;
-    return { epoch: current, missed, to: laterSequence(head, found.last), ...(loss && { loss }) };
+    const to = laterSequence(head, found.last);
+    return { epoch: current, missed, to, ...(loss && { loss }), ...(kept && { kept }) };
   }
 
   /**
