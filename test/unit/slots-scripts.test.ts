@@ -122,6 +122,30 @@ describe("slots", () => {
       expect(await rig.redis.zscore(keys.leases, "died")).to.equal(null);
     });
 
+    it("[D32][D23] what an address lost through no fault of its own it may have again, once, and nothing beyond", async () => {
+      const two = { perAddressAndMinute: 2 };
+      const owe = (...ids: string[]) =>
+        rig.redis.eval(
+          source("slot-owe.lua"),
+          2 * ids.length,
+          ...ids.flatMap(() => [from, owed]),
+          WINDOW,
+          ...ids,
+        );
+      await put(keys.leases, { recent: NOW + 1 });
+      await put(from, { recent: NOW - 1000 });
+      // One that counts still counts no more; two that did not any more may come beyond the limit.
+      await owe("recent", "old", "older");
+      expect(await rig.redis.zcard(from)).to.equal(0);
+      expect(await rig.redis.get(owed)).to.equal("2");
+      expect(await rig.redis.pttl(owed)).to.be.within(1, WINDOW);
+      for (const id of ["a", "b", "c", "d"]) expect(await take(two, { id })).to.deep.equal([0, ""]);
+      expect(await rig.redis.zrange(from, "0", "-1")).to.have.members(["a", "b"]);
+      expect(await rig.redis.get(owed)).to.equal("0");
+      expect(((await look(two)) as number[])[0]).to.equal(2);
+      expect(((await take(two, { id: "e" })) as number[])[0]).to.equal(2);
+    });
+
     it("[D23] silent is whoever was last renewed before that time, not at it; the longest silent goes first", async () => {
       const two = { perUser: 2 };
       const since = NOW - 1000;
