@@ -204,11 +204,11 @@ describe("metrics", () => {
       verdict: ["admitted", "other", ...Object.keys(codes)],
       transport: ["polling", "websocket", "other"],
       encoding: ["json", "messagepack", "other"],
-      because: ["behind", "gap", "other_history", "other"],
+      because: ["behind", "gap", "lease_lost", "other_history", "redis_away", "other"],
       outcome: ["complete", "window_exceeded", "history_lost", "trimmed"],
       class: ["log", "state", "bytes", "control"],
       reason: ["backpressure", "rate_limit", "expired"],
-      state: ["starting", "ready", "away", "stopped"],
+      state: ["starting", "ready", "away", "draining", "stopped"],
       version: ["0.1.0"],
     };
     let samples = 0;

@@ -89,7 +89,7 @@ export function openRoad(ground: Ground, { notices }: Members, told: Told) {
     onRefill(because, connections) {
       if (connections === 0) return;
       told.refilled(because);
-      logger.warn({ because, connections }, "live delivery had a hole, refilling");
+      logger.warn({ because, connections }, "refilling connections");
     },
   });
   const presence = new Presence(store, (connection) => hub.positionOf(connection), roundsOf(config));

@@ -21,7 +21,7 @@ export interface HubOptions {
   onArrival(): void;
   /** Told who is here and hears what, and of each event of the log. */
   progress: Pick<ProgressBoard, "watch" | "unwatch" | "ended">;
-  /** Says that live delivery had a hole, and for how many connections it is being filled. */
+  /** Says why history is read for so many connections: live delivery had a hole, or may have had one. */
   onRefill(because: string, connections: number): void;
 }
 

@@ -6,7 +6,7 @@ import { type NodeSources, nodeMetrics, TRANSPORTS } from "./metrics-node.js";
 import { oneOf } from "./metrics-read.js";
 
 const OUTCOMES = ["complete", "window_exceeded", "history_lost", "trimmed"] as const;
-const FINDINGS = ["behind", "gap", "other_history"] as const;
+const FINDINGS = ["behind", "gap", "lease_lost", "other_history", "redis_away"] as const;
 const VERDICTS = ["admitted", ...Object.keys(codes)];
 
 export interface MetricSources extends NodeSources {
@@ -46,7 +46,7 @@ export function createMetrics(sources: MetricSources): Metrics {
   });
   const refills = new Counter({
     name: "agentwire_node_refills_total",
-    help: "Times that this node refilled its connections, because it missed part of the stream.",
+    help: "Times that this node refilled its connections, because it missed part of the stream, or may have.",
     labelNames: ["because"],
     registers,
   });
