@@ -26,6 +26,7 @@ function line(server: (stream: { bytesRead: number }) => Promise<unknown>) {
       fake.asked++;
       return server(stream);
     },
+    ping: () => server(stream),
     disconnect: () => void cuts.push(performance.now() - began),
   };
   onTeardown(keepPulse(fake, KEY, 1000));
@@ -45,6 +46,19 @@ describe("lines to Redis", () => {
     const silent = line(never);
     await until("it is cut twice", () => silent.cuts.length === 2);
     expect(silent.cuts[0]).to.be.within(1000, 2500);
+  });
+
+  it("[D17] a subscriber that may ask for nothing but a PING (RESP2) is not cut while it is answered", async () => {
+    let pings = 0;
+    const subscriber = Object.assign(line(never), {
+      exists: () => Promise.reject(new Error("Connection in subscriber mode")),
+      async ping() {
+        pings++;
+        subscriber.stream.bytesRead += 4;
+      },
+    });
+    await until("it was asked for more than a second", () => pings >= 8);
+    expect(subscriber.cuts).to.deep.equal([]);
   });
 
   it("[D17] so is one that never becomes ready, and one that times out; not one on which something comes, or that is gone", async () => {

@@ -22,10 +22,10 @@ export interface SlotTable {
   /** Resolves to the connections that have no place any more. */
   renew(slots: Slot[]): Promise<string[]>;
   release(slot: Slot, neverOpened?: boolean): Promise<void>;
-  /** As `release`, but it may come back whatever its address' limit is. */
-  vacate(slot: Slot): Promise<void>;
-  /** These connections were lost through no fault of their addresses: as many may come back. */
-  owe(lost: Pick<Slot, "connectionId" | "address">[]): Promise<void>;
+  /** Its client has another connection now; its node may be dead. */
+  replace(connectionId: string, userId: string): Promise<void>;
+  /** These were lost through no fault of their addresses: as many may come back. `diedAged`: came so long (ms) ago. */
+  owe(lost: { connectionId: string; address: string; diedAged?: number }[]): Promise<void>;
 }
 
 /** The connection that has a place. */
@@ -64,6 +64,13 @@ interface Call {
   until: number;
 }
 
+/** A place that this node took, and when (ms, monotonic); without a holder as long as its connection is not open. */
+interface Held {
+  slot: Slot;
+  since: number;
+  holder?: Holder;
+}
+
 const TIMES: SlotTimes = { answer: 1000, look: 100, young: 10_000 };
 /** So many leases are renewed at once: others wait for Redis for a few milliseconds at most. */
 const PAGE = 100;
@@ -74,7 +81,7 @@ const PAGE = 100;
  * client that comes back finds its own place, whatever held it, and nobody gets more places than there are.
  */
 export class Slots {
-  readonly #held = new Map<string, { slot: Slot; since: number; holder?: Holder }>();
+  readonly #held = new Map<string, Held>();
   /** By user: a roll that was called by this node a moment ago. */
   readonly #calls = new Map<string, Promise<Call>>();
   /** Users whose roll is being called, and how many times at once: only who answers is renewed. */
@@ -114,32 +121,39 @@ export class Slots {
 
   /** The client came back with another connection: this one, wherever it is, ends, and its place is free. */
   async replace(former: string, userId: string): Promise<void> {
-    await this.options.table.release({ connectionId: former, userId, address: "" });
+    await this.options.table.replace(former, userId);
     await this.options.publish({ taken: former });
   }
 
   /** Where Redis is away the lease ends by itself. */
   release(connectionId: string): void {
-    this.#leave(connectionId, (slot, neverOpened) => this.options.table.release(slot, neverOpened));
+    this.#leave(connectionId, ({ slot, holder }) => this.options.table.release(slot, holder === undefined));
   }
 
   /** Its client was told to go elsewhere: it finds its place free, whatever it and its address have taken meanwhile. */
   vacate(connectionId: string): void {
-    this.#leave(connectionId, (slot) => this.options.table.vacate(slot));
+    this.#leave(connectionId, async ({ slot }) => {
+      await this.options.table.release(slot);
+      await this.options.table.owe([slot]);
+    });
   }
 
   /** Connections of dead nodes: whoever had them may come back. @throws what the table throws */
-  async compensate(lost: { connectionId: string; ip: string }[]): Promise<void> {
+  async compensate(lost: { connectionId: string; ip: string; connectedAt: string }[]): Promise<void> {
     await this.options.table.owe(
-      lost.map(({ connectionId, ip }) => ({ connectionId, address: networkOf(ip) })),
+      lost.map(({ connectionId, ip, connectedAt }) => ({
+        connectionId,
+        address: networkOf(ip),
+        diedAged: Date.now() - Date.parse(connectedAt),
+      })),
     );
   }
 
-  #leave(connectionId: string, give: (slot: Slot, neverOpened: boolean) => Promise<void>): void {
+  #leave(connectionId: string, give: (held: Held) => Promise<void>): void {
     const held = this.#held.get(connectionId);
     if (!held) return;
     this.#held.delete(connectionId);
-    const leaving = give(held.slot, held.holder === undefined)
+    const leaving = give(held)
       .catch(this.options.onError)
       .finally(() => this.#leaving.delete(leaving));
     this.#leaving.add(leaving);

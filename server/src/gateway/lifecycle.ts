@@ -14,7 +14,7 @@ import type { WaysIn } from "./ways-in.js";
  */
 export function openLifecycle(
   { keys, redis, store, logger }: Ground,
-  { notices, slots }: Members,
+  { notices, slots, visits }: Members,
   { hub, presence, progress, prove }: Road,
   { lease, bus }: WaysIn,
   port: () => number,
@@ -45,6 +45,7 @@ export function openLifecycle(
       progress.askAll();
       await slots.renewAll();
       await presence.restoreAll();
+      signal.throwIfAborted();
       await announce();
       await bus.start();
     },
@@ -64,7 +65,9 @@ export function openLifecycle(
       hub.prove("lease_lost");
     },
     reason: redis.reason,
-    onLost: () => hub.tell("ERROR", refusal("DEGRADED")),
+    onLost() {
+      for (const visit of visits) visit.say("ERROR", refusal("DEGRADED"));
+    },
     onBack: () => hub.prove("redis_away"),
     logger,
   });

@@ -68,10 +68,14 @@ export class Heartbeat {
 
   #ping({ timeout, maxMissed }: HeartbeatTimes): void {
     const before = this.#answers;
-    const timer = setTimeout(() => {
-      this.#waiting.delete(timer);
+    const judge = () => {
       this.#missed = this.#answers > before ? 0 : this.#missed + 1;
       if (this.#missed >= maxMissed) this.#end();
+    };
+    const timer = setTimeout(() => {
+      this.#waiting.delete(timer);
+      // A node that was paused first reads what came meanwhile.
+      setImmediate(judge);
     }, timeout);
     this.#waiting.add(timer);
     this.#connection.sendPacket("ping");

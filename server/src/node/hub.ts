@@ -1,4 +1,4 @@
-import type { Envelope, EventType, Filters, PayloadOf, SequenceId } from "@agentwire/shared";
+import type { Envelope, Filters, SequenceId } from "@agentwire/shared";
 import type { Connection, Outgoing } from "./connection.js";
 import { Continuity } from "./continuity.js";
 import type { Start } from "./join.js";
@@ -110,11 +110,6 @@ export class Hub {
   /** Reads history for everybody who is not being brought up to date anyway, and so proves that nothing is missing. */
   prove(because: string): void {
     this.#refill(because, ({ live }) => live);
-  }
-
-  /** Says something to every connection of this node. */
-  tell<E extends EventType>(event_type: E, payload: PayloadOf<E>): void {
-    for (const { exit } of this.connections.values()) exit.say(event_type, payload);
   }
 
   /** One that left meanwhile is not put back. */

@@ -35,6 +35,8 @@ export interface ReadinessOptions {
 const LOOK_MS = 1000;
 export const BEAT_MS = 5000;
 const RETRY_MS = 200;
+/** What is under way when the node is stopped has so long to end. */
+const STOP_MS = 2000;
 /** A node that waits for Redis longer than this says so. */
 const PATIENCE_MS = 2000;
 
@@ -83,7 +85,8 @@ export class Uptime {
   async stop(): Promise<void> {
     this.#state = { name: "stopped" };
     this.#stopped.abort();
-    await this.#running;
+    // What waits for a Redis that is away may wait as long as it is.
+    await Promise.race([this.#running, pause(STOP_MS, undefined, { ref: false })]);
   }
 
   async #untilReady(first = false): Promise<void> {
@@ -94,7 +97,7 @@ export class Uptime {
       try {
         await this.options.comeUp(signal);
         if (!signal.aborted) this.#state = { name: "ready" };
-        this.#lastBeat = Date.now();
+        this.#lastBeat = performance.now();
       } catch (error) {
         const isUnfit = error instanceof Unfit;
         if (isUnfit && first) throw error;
@@ -124,9 +127,9 @@ export class Uptime {
           this.options.onBack();
         }
         await this.options.look();
-        if (Date.now() - this.#lastBeat >= BEAT_MS) {
+        if (performance.now() - this.#lastBeat >= BEAT_MS) {
           await this.options.beat();
-          this.#lastBeat = Date.now();
+          this.#lastBeat = performance.now();
         }
       } catch (error) {
         this.lost(this.options.reason(error));

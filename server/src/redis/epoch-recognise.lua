@@ -3,8 +3,8 @@
 --
 -- KEYS  1 epoch   2 replication id of the server that holds this history
 -- ARGV  1 the name it gets
--- A server that was promoted has a second replication id, its former primary's; one that was restarted has none, and kept
--- what it had. Returns 1 when the history was renamed, 0 otherwise, also where INFO is forbidden.
+-- A server that was promoted has a second replication id, its former primary's; one that was restarted from its append-only
+-- file has none, and kept what it had. Returns 1 when the history was renamed, 0 otherwise, also where INFO is forbidden.
 
 local info = redis.pcall('INFO', 'replication')
 if type(info) ~= 'string' then

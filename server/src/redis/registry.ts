@@ -33,6 +33,7 @@ export class Registry {
         connections,
       })
       .expire(key, INSTANCE_TTL_S)
+      .sadd(this.keys.instances, this.instanceId)
       .set(this.keys.instanceState(this.instanceId), state, "PX", LEASE_MS, "GET");
     return (await replies(transaction)).at(-1) !== null;
   }
@@ -60,6 +61,12 @@ export class Registry {
   }
 
   async leave(): Promise<void> {
-    await this.redis.del(this.keys.instance(this.instanceId), this.keys.instanceState(this.instanceId));
+    const { instance, instanceState, instances } = this.keys;
+    await replies(
+      this.redis
+        .pipeline()
+        .del(instance(this.instanceId), instanceState(this.instanceId))
+        .srem(instances, this.instanceId),
+    );
   }
 }

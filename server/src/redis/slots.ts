@@ -11,6 +11,8 @@ const OWE = script(source("slot-owe.lua"));
 /** A connection that says nothing for this long has no place any more: its node is taken for dead. */
 const LEASE_MS = 15_000;
 const MINUTE_MS = 60_000;
+/** So many at once: others wait for Redis for a few milliseconds at most. */
+const PAGE = 200;
 
 /** One connection's place in the cluster. */
 export interface Slot {
@@ -75,7 +77,11 @@ export class SlotTable {
       silentSince ?? "",
       takeOver ? "over" : "",
     ])) as Answer;
-    return shortage(answer) ?? { former: String(answer[1]) };
+    const none = shortage(answer);
+    if (none) return none;
+    const former = String(answer[1]);
+    if (former !== "") await this.redis.del(this.keys.connection(former));
+    return { former };
   }
 
   /**
@@ -101,18 +107,24 @@ export class SlotTable {
     await replies(pipeline);
   }
 
-  /** As {@link release}, for a connection that the node ends and that may come back whatever its address' limit is. */
-  async vacate(slot: Slot): Promise<void> {
-    await this.release(slot);
-    await this.owe([slot]);
+  /** Gives the place of a connection back whose client has another one, and its record: its node may be dead. */
+  async replace(connectionId: string, userId: string): Promise<void> {
+    await this.release({ connectionId, userId, address: "" });
+    await this.redis.del(this.keys.connection(connectionId));
   }
 
-  /** These connections were lost through no fault of their addresses. */
-  async owe(lost: Pick<Slot, "connectionId" | "address">[]): Promise<void> {
-    if (lost.length === 0) return;
-    const keys = lost.flatMap(({ address }) => [this.keys.rateLimitIp(address), this.keys.owedIp(address)]);
-    const ids = lost.map(({ connectionId }) => connectionId);
-    await runScript(this.redis, OWE, keys, [MINUTE_MS, ...ids]);
+  /** Connections that were lost through no fault of their addresses; of those that died, how long ago (ms) they came. */
+  async owe(lost: (Pick<Slot, "connectionId" | "address"> & { diedAged?: number })[]): Promise<void> {
+    for (let start = 0; start < lost.length; start += PAGE) {
+      const page = lost.slice(start, start + PAGE);
+      const keys = page.flatMap(({ address }) => [this.keys.rateLimitIp(address), this.keys.owedIp(address)]);
+      const isYoung = (age = Number.POSITIVE_INFINITY) => age < MINUTE_MS;
+      const about = page.flatMap(({ connectionId, diedAged }) => [
+        connectionId,
+        isYoung(diedAged) ? "1" : "",
+      ]);
+      await runScript(this.redis, OWE, keys, [MINUTE_MS, ...about]);
+    }
   }
 
   #keysOf(address: string): string[] {

@@ -1,17 +1,15 @@
 -- Removes what dead nodes left: records, index entries and instance keys that nobody's lease stands behind.
 --
--- KEYS  1 leases of all connections   2… what a scan found: records of connections, users' leases, instances
--- ARGV  1 prefix of the records   2 prefix of the users' leases   3 prefix of the instances
---       4 leases that ended after this (ms) are looked at, too   5 but so many   6 and so many at most
---       7 leases that ended before now minus this (ms) are forgotten
+-- KEYS  1 leases of all connections   2… what was found: records of connections, users' leases, instances
+-- ARGV  1 prefix of the records   2 prefix of the users' leases   3 prefix of the instances   4 the set of instances
 --
 -- A connection's record is written after its lease, and a lease is renewed before the record: a record without a lease is
--- nobody's. Returns {now (ms), leases looked at, then id and ip of each connection whose lease ended}.
+-- nobody's. Returns {id, ip, connected_at, …} of each connection whose record was removed.
 
 local leases, records, users, instances = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local died = {}
+local removed = {}
 
 local function is_live(id)
   local till = redis.call('ZSCORE', leases, id)
@@ -21,6 +19,7 @@ end
 local function sweep_instance(key)
   if redis.call('EXISTS', key .. ':state') == 0 then
     redis.call('DEL', key)
+    redis.call('SREM', ARGV[4], string.sub(key, #instances + 1))
   end
 end
 
@@ -28,15 +27,16 @@ local function sweep_record(id)
   if is_live(id) then
     return
   end
-  local record = redis.call('HMGET', records .. id, 'user_id', 'instance_id', 'ip')
+  local record = redis.call('HMGET', records .. id, 'user_id', 'ip', 'connected_at')
   redis.call('DEL', records .. id)
   if record[1] then
     redis.call('ZREM', users .. record[1], id)
   end
-  if record[2] then
-    sweep_instance(instances .. record[2])
+  if record[2] and record[3] then
+    removed[#removed + 1] = id
+    removed[#removed + 1] = record[2]
+    removed[#removed + 1] = record[3]
   end
-  return record[3]
 end
 
 local function sweep_user(key)
@@ -52,15 +52,6 @@ local function begins(key, prefix)
   return string.sub(key, 1, #prefix) == prefix
 end
 
-redis.call('ZREMRANGEBYSCORE', leases, '-inf', now - ARGV[7])
-local ended = redis.call('ZRANGEBYSCORE', leases, '(' .. ARGV[4], now, 'LIMIT', ARGV[5], ARGV[6])
-for _, id in ipairs(ended) do
-  local ip = sweep_record(id)
-  if ip then
-    died[#died + 1] = id
-    died[#died + 1] = ip
-  end
-end
 for i = 2, #KEYS do
   local key = KEYS[i]
   if begins(key, users) then
@@ -71,4 +62,4 @@ for i = 2, #KEYS do
     sweep_instance(key)
   end
 end
-return { now, #ended, unpack(died) }
+return removed

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { type RedisKeys, runScript, script } from "@agentwire/shared/redis";
 import type { Redis } from "ioredis";
+import { replies } from "./pipeline.js";
 
 const SWEEP = script(readFileSync(new URL("../../src/redis/sweep.lua", import.meta.url), "utf8"));
 
@@ -15,6 +16,8 @@ const REMEMBERED_MS = 60_000;
 export interface Swept {
   connectionId: string;
   ip: string;
+  /** ISO 8601. */
+  connectedAt: string;
 }
 
 /** Keeps Redis true about connections and nodes: what nobody has a lease for goes. To be done by one node at a time. */
@@ -30,40 +33,42 @@ export class Sweep {
 
   /**
    * What ended since the last round, at once; and a part of everything, for what was left by whatever cause.
-   * @returns the connections that died
+   * @returns the connections whose leases have ended
    * @throws what Redis answers while it is away
    */
   async round(): Promise<Swept[]> {
-    const swept: Swept[] = [];
-    let now: number;
-    for (let offset = 0, looked = PAGE; ; offset += PAGE) {
-      ({ now, looked } = await this.#sweep([], swept, offset));
-      if (looked < PAGE) break;
-    }
+    const { leases, registry, instances } = this.keys;
+    const [seconds] = await this.redis.time();
+    const now = Number(seconds) * 1000;
+    const [, ended, nodes] = (await replies(
+      this.redis
+        .pipeline()
+        .zremrangebyscore(leases, "-inf", now - REMEMBERED_MS)
+        .zrangebyscore(leases, `(${this.#endedBefore}`, now)
+        .smembers(instances),
+    )) as [number, string[], string[]];
+    const died = await this.#sweep(ended.map((id) => this.keys.connection(id)));
     this.#endedBefore = now;
-    const { registry } = this.keys;
+    await this.#sweep(nodes.map((id) => this.keys.instance(id)));
+
     const [cursor, found] = await this.redis.scan(this.#cursor, "MATCH", registry, "COUNT", SCANNED);
-    for (let start = 0; start < found.length; start += PAGE)
-      await this.#sweep(found.slice(start, start + PAGE), swept);
+    await this.#sweep(found);
     this.#cursor = cursor;
-    return swept;
+    return died;
   }
 
-  /** @param offset where to go on in the leases that ended; without it, only what was found is swept */
-  async #sweep(found: string[], swept: Swept[], offset?: number) {
-    const { leases, connectionPrefix, userConnectionsPrefix, instancePrefix } = this.keys;
-    const prefixes = [connectionPrefix, userConnectionsPrefix, instancePrefix];
-    const args = [
-      ...prefixes,
-      this.#endedBefore,
-      offset ?? 0,
-      offset === undefined ? 0 : PAGE,
-      REMEMBERED_MS,
-    ];
-    const answer = await runScript(this.redis, SWEEP, [leases, ...found], args);
-    const [now, looked, ...died] = answer as [number, number, ...string[]];
-    for (let i = 0; i < died.length; i += 2)
-      swept.push({ connectionId: died[i] as string, ip: died[i + 1] as string });
-    return { now, looked };
+  async #sweep(found: string[]): Promise<Swept[]> {
+    const { leases, connectionPrefix, userConnectionsPrefix, instancePrefix, instances } = this.keys;
+    const args = [connectionPrefix, userConnectionsPrefix, instancePrefix, instances];
+    const swept: Swept[] = [];
+    for (let start = 0; start < found.length; start += PAGE) {
+      const names = [leases, ...found.slice(start, start + PAGE)];
+      const removed = (await runScript(this.redis, SWEEP, names, args)) as string[];
+      for (let i = 0; i < removed.length; i += 3) {
+        const [connectionId = "", ip = "", connectedAt = ""] = removed.slice(i, i + 3);
+        swept.push({ connectionId, ip, connectedAt });
+      }
+    }
+    return swept;
   }
 }

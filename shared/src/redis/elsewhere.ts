@@ -6,7 +6,7 @@ const PAUSE_MS = 500;
  * so may be one that was cut off while another was made the primary. In answers of scripts the word stands further back.
  */
 export function isElsewhere(error: Error): boolean {
-  return /(^|\W)(READONLY|MOVED|ASK|NOREPLICAS)\s/.test(error.message);
+  return /(^|\W)(READONLY|MOVED|ASK|NOREPLICAS|CLUSTERDOWN)\s/.test(error.message);
 }
 
 /**

@@ -55,6 +55,8 @@ export function redisKeys(prefix: string = KEY_PREFIX, busPrefix = "events:") {
     /** Hash, TTL 60 s: one node. */
     instance: (instanceId: string) => `${prefix}:instances:${instanceId}`,
     instancePrefix: `${prefix}:instances:`,
+    /** Set of the ids of all nodes. */
+    instances: `${prefix}:instances`,
     /** Pattern of all keys of connections and of nodes. */
     registry: `${prefix}:[ci]*:*`,
     /** String, TTL 15 s: `active`, `draining` or `shutdown`. */

@@ -4,6 +4,7 @@ export interface Line {
   /** Absent before the first connection. */
   stream?: { bytesRead?: number };
   exists(key: string): Promise<unknown>;
+  ping(): Promise<unknown>;
   disconnect(reconnect?: boolean): void;
 }
 
@@ -37,7 +38,11 @@ export function keepPulse(line: Line, key: string, silentMs: number): () => void
       line.disconnect(true);
     } else if (line.status === "ready" && !isAsked) {
       isAsked = true;
-      line.exists(key).then(settled, settled);
+      // Where a subscriber may ask for nothing else (RESP2), ioredis itself refuses.
+      line
+        .exists(key)
+        .catch((error) => (error instanceof Error && error.name === "ReplyError" ? undefined : line.ping()))
+        .then(settled, settled);
     }
   }, TICK_MS);
   timer.unref();

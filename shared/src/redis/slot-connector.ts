@@ -59,10 +59,13 @@ export function slotConnector({
       cause = error;
     });
     try {
-      const [slot, ranges] = (await Promise.all([
+      const [slot, ranges, info] = (await Promise.all([
         member.call("CLUSTER", "KEYSLOT", key),
         member.call("CLUSTER", "SLOTS"),
-      ])) as [number, SlotRange[]];
+        member.call("CLUSTER", "INFO"),
+      ])) as [number, SlotRange[], string];
+      // One that was cut off from the others still takes itself for the owner.
+      if (String(info).includes("cluster_state:fail")) throw new Error("CLUSTERDOWN The cluster is down");
       const endpoint = ([host, port]: Node) => nat({ host: host || node.host, port });
       const owner = ranges.find(([first, last]) => first <= slot && slot <= last)?.[2];
       if (!owner) throw new Error("no server has the slot");
