@@ -21,6 +21,8 @@ export interface DrainOptions<V extends Leaving> {
 const PER_SECOND = 200;
 /** Who makes a connection elsewhere first has so long for it; then this one is closed. In ms. */
 const GRACE_MS = 2000;
+/** The place of a connection is free so long before its client comes for it. */
+const LEAD_MS = 250;
 const TICK_MS = 50;
 
 /**
@@ -49,7 +51,7 @@ export async function drain<V extends Leaving>(options: DrainOptions<V>): Promis
         const reconnect_in_ms = Math.ceil(slot.goes - now);
         visit.say("SERVER_DRAINING", { reconnect_in_ms, deadline_ms: Math.ceil(reconnect_in_ms + grace) });
       }
-      if (now >= slot.goes && !slot.moving) {
+      if (now >= slot.goes - LEAD_MS && !slot.moving) {
         slot.moving = true;
         onMoving(visit);
       }
