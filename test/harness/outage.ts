@@ -2,7 +2,7 @@ import type { Writable } from "node:stream";
 import type { Emitter, Task } from "@agentwire/emitter";
 import { compareSequence, type SequenceId } from "@agentwire/shared";
 import { expect } from "chai";
-import { type Cluster, type ClusterOptions, startCluster } from "./cluster.js";
+import { type Cluster, type ClusterOptions, startCluster, UNLIMITED } from "./cluster.js";
 import { cpuSecondsOf } from "./processes.js";
 import { registryHas } from "./registry.js";
 import { watchStalls } from "./stalls.js";
@@ -51,7 +51,9 @@ export class Scene {
     workersUse,
     ...options
   }: Partial<ClusterOptions> & { workersUse?: string } = {}): Promise<Scene> {
-    const cluster = await startCluster({ nodes: 2, ...options });
+    // With the limits as they come its statuses alone would take all of a connection's messages, before its progress.
+    const settings = { ...UNLIMITED, ...options.settings };
+    const cluster = await startCluster({ nodes: 2, ...options, settings });
     const viewers = await Promise.all(
       cluster.nodes.map((_, n) => cluster.viewer({ on: n + 1, user: `user-${n}` })),
     );
