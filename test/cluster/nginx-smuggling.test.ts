@@ -151,6 +151,10 @@ describe("requests hidden behind an upgrade", () => {
       [welcome(), { ...UPGRADE, Upgrade: "xwebsocket" }],
       [welcome(), { ...UPGRADE, Upgrade: ["h2c", "websocket"] }],
       [welcome(), { ...UPGRADE, Upgrade: "websocket:0::upgrade" }],
+      // What looks like the fields that are checked, in one that a client may spell as it likes.
+      [welcome(), { ...UPGRADE, ...LENGTH, Upgrade: "websocket:::upgrade," }, HIDDEN],
+      [welcome(), { ...UPGRADE, ...CHUNKED, Upgrade: "websocket:::upgrade," }, CHUNK],
+      [welcome(), { ...UPGRADE, ...LENGTH, Connection: "close:::websocket:upgrade" }, HIDDEN],
       [welcome(), { ...UPGRADE, Connection: "notupgrade" }],
       [welcome(), { ...UPGRADE, ...LENGTH }, HIDDEN],
       [welcome(), { ...UPGRADE, ...CHUNKED }, CHUNK],

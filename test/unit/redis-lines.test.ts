@@ -96,6 +96,7 @@ describe("lines to Redis", () => {
       "MOVED 7994 127.0.0.1:7001",
       "ASK 7994 127.0.0.1:7001",
       "NOREPLICAS Not enough good replicas to write.",
+      "CLUSTERDOWN The cluster is down",
       "ERR Error running script (call to f_1): @user_script:3: -READONLY You can't write against a read only replica.",
     ];
     for (const message of elsewhere) {
