@@ -4,7 +4,7 @@ import { expect } from "chai";
 import { sharedCluster, startCluster } from "../harness/cluster.js";
 import { knock } from "../harness/knock.js";
 import { needs } from "../harness/needs.js";
-import { type Nginx, startNginx } from "../harness/nginx.js";
+import { type Nginx, startNginx, TRANSPORTS } from "../harness/nginx.js";
 import { NodeProcess } from "../harness/node.js";
 import { freePort } from "../harness/ports.js";
 import { type Asked, openRecorder } from "../harness/recorder.js";
@@ -15,11 +15,6 @@ import { until } from "../harness/wait.js";
 
 const ORIGIN = "https://app.example.com";
 const CHANGE = { agent_id: "a1", project_id: "p1", new_status: "working" as const };
-const TRANSPORTS: [string, string[]][] = [
-  ["websocket", ["websocket"]],
-  ["polling", ["polling"]],
-  ["polling, then websocket", ["polling", "websocket"]],
-];
 const UPGRADE = {
   Connection: "keep-alive, Upgrade",
   Upgrade: "websocket",

@@ -4,7 +4,7 @@ import { expect } from "chai";
 import { readConfig } from "../../server/src/config.js";
 import { sharedCluster, startCluster } from "../harness/cluster.js";
 import { needs } from "../harness/needs.js";
-import { type Nginx, startNginx } from "../harness/nginx.js";
+import { type Nginx, startNginx, TRANSPORTS } from "../harness/nginx.js";
 import { keepBeyondTest, onTeardown } from "../harness/teardown.js";
 import { JWT_SECRET, token } from "../harness/token.js";
 import { Viewer, type ViewerOptions } from "../harness/viewer.js";
@@ -12,11 +12,6 @@ import { until } from "../harness/wait.js";
 
 const ORIGIN = "https://app.example.com";
 const CHANGE = { agent_id: "a1", project_id: "p1", new_status: "working" as const };
-const TRANSPORTS: [string, string[]][] = [
-  ["websocket", ["websocket"]],
-  ["polling", ["polling"]],
-  ["polling, then websocket", ["polling", "websocket"]],
-];
 
 const come = (nginx: Nginx, options: ViewerOptions = {}): Viewer => {
   const viewer = new Viewer(nginx.url, options);

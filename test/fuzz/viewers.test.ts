@@ -1,3 +1,4 @@
+// Long: one run of everything that can happen to viewers, and the books that are kept of it.
 import { setTimeout as pause } from "node:timers/promises";
 import { compareSequence, type Filters, matches, SEQUENCE_START, statuses } from "@agentwire/shared";
 import { expect } from "chai";

@@ -13,6 +13,13 @@ const CONF = fileURLToPath(new URL("../../nginx.conf", import.meta.url));
 const PROGRAMS = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx", "/opt/homebrew/bin/nginx"];
 const TEMPORARY = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
 
+/** How a stock client comes, and what that is called in titles. */
+export const TRANSPORTS: [string, string[]][] = [
+  ["websocket", ["websocket"]],
+  ["polling", ["polling"]],
+  ["polling, then websocket", ["polling", "websocket"]],
+];
+
 export type Nginx = Awaited<ReturnType<typeof startNginx>>;
 
 /** Replaces what must be there. */

@@ -1,3 +1,4 @@
+// Long: one algorithm with one state. What a node may send, asks for and gives away are the same few numbers.
 import { setTimeout as pause } from "node:timers/promises";
 import { SlidingWindow } from "./window.js";
 

@@ -77,7 +77,10 @@ export class Uptime {
    * @throws Unfit where it must not become ready; later on it only says so, and stays as it is
    */
   async start(): Promise<void> {
-    await this.#untilReady(true);
+    const coming = this.#untilReady(true);
+    // Who stops it meanwhile waits for this, and then removes what it has written.
+    this.#running = coming.catch(() => {});
+    await coming;
     this.#running = this.#run();
   }
 
